@@ -1,0 +1,421 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Fixtures of the HMM suites, described in fixture.h.
+ */
+#include <linux/completion.h>
+#include <linux/delay.h>
+#include <linux/highmem.h>
+#include <linux/hugetlb.h>
+#include <linux/mman.h>
+#include <linux/module.h>
+#include <linux/pagemap.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/task.h>
+#include <linux/shmem_fs.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "fixture.h"
+
+static bool hmm_kunit_invalidate(struct mmu_interval_notifier *notifier,
+				 const struct mmu_notifier_range *event,
+				 unsigned long cur_seq)
+{
+	struct hmm_kunit_mirror *mirror =
+		container_of(notifier, struct hmm_kunit_mirror, notifier);
+
+	spin_lock(&mirror->lock);
+	mmu_interval_set_seq(notifier, cur_seq);
+	mirror->nr_invalidations++;
+	spin_unlock(&mirror->lock);
+	return true;
+}
+
+static const struct mmu_interval_notifier_ops hmm_kunit_notifier_ops = {
+	.invalidate = hmm_kunit_invalidate,
+};
+
+static void hmm_kunit_mirror_remove(void *mirror)
+{
+	mmu_interval_notifier_remove(&((struct hmm_kunit_mirror *)mirror)->notifier);
+}
+
+KUNIT_DEFINE_ACTION_WRAPPER(hmm_kunit_kvfree, kvfree, const void *);
+
+/* A mirror of @npages pages from @start; its range asks for @default_flags. */
+struct hmm_kunit_mirror *hmm_kunit_mirror(struct kunit *test,
+					  unsigned long start,
+					  unsigned long npages,
+					  unsigned long default_flags)
+{
+	struct hmm_kunit_mirror *mirror;
+	unsigned long *pfns;
+
+	mirror = kunit_kzalloc(test, sizeof(*mirror), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, mirror);
+	pfns = kvcalloc(npages, sizeof(*pfns), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, pfns);
+	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, hmm_kunit_kvfree,
+							   pfns));
+
+	spin_lock_init(&mirror->lock);
+	mirror->range = (struct hmm_range) {
+		.notifier = &mirror->notifier,
+		.start = start,
+		.end = start + npages * PAGE_SIZE,
+		.hmm_pfns = pfns,
+		.default_flags = default_flags,
+	};
+	KUNIT_ASSERT_EQ(test, 0,
+			mmu_interval_notifier_insert(&mirror->notifier, current->mm,
+						     start, npages * PAGE_SIZE,
+						     &hmm_kunit_notifier_ops));
+	KUNIT_ASSERT_EQ(test, 0,
+			kunit_add_action_or_reset(test, hmm_kunit_mirror_remove,
+						  mirror));
+	return mirror;
+}
+
+/* What a driver does: hmm_range_fault() until the result is valid, or an error. */
+int hmm_kunit_fault(struct hmm_kunit_mirror *mirror)
+{
+	struct hmm_range *range = &mirror->range;
+	int ret;
+
+	mirror->nr_rounds = 0;
+	do {
+		mirror->nr_rounds++;
+		range->notifier_seq = mmu_interval_read_begin(range->notifier);
+		mmap_read_lock(current->mm);
+		ret = hmm_range_fault(range);
+		mmap_read_unlock(current->mm);
+		if (ret)
+			continue;
+
+		spin_lock(&mirror->lock);
+		if (mmu_interval_read_retry(range->notifier, range->notifier_seq))
+			ret = -EBUSY;
+		spin_unlock(&mirror->lock);
+	} while (ret == -EBUSY && mirror->nr_rounds < HMM_KUNIT_MAX_ROUNDS);
+
+	return ret;
+}
+
+static bool hmm_kunit_set_leaf(struct hmm_kunit_leaf *leaf, unsigned long addr,
+			       unsigned long pfn, unsigned int shift, bool write)
+{
+	leaf->pfn = pfn + ((addr & (BIT(shift) - 1)) >> PAGE_SHIFT);
+	leaf->order = shift - PAGE_SHIFT;
+	leaf->write = write;
+	return true;
+}
+
+/*
+ * The oracle: read the page tables of the test's mm at @addr. Nothing else may
+ * change them meanwhile. Returns false where no page is mapped.
+ */
+bool hmm_kunit_leaf(unsigned long addr, struct hmm_kunit_leaf *leaf)
+{
+	pgd_t *pgd = pgd_offset(current->mm, addr);
+	p4d_t *p4d;
+	pud_t *pud;
+	pmd_t *pmd;
+	pte_t pte;
+
+	if (pgd_none(pgdp_get(pgd)))
+		return false;
+	p4d = p4d_offset(pgd, addr);
+	if (p4d_none(p4dp_get(p4d)))
+		return false;
+
+	pud = pud_offset(p4d, addr);
+	if (pud_none(pudp_get(pud)) || !pud_present(pudp_get(pud)))
+		return false;
+	if (pud_leaf(pudp_get(pud)))
+		return hmm_kunit_set_leaf(leaf, addr, pud_pfn(pudp_get(pud)),
+					  PUD_SHIFT, pud_write(pudp_get(pud)));
+
+	pmd = pmd_offset(pud, addr);
+	if (pmd_none(pmdp_get(pmd)) || !pmd_present(pmdp_get(pmd)))
+		return false;
+	if (pmd_leaf(pmdp_get(pmd)))
+		return hmm_kunit_set_leaf(leaf, addr, pmd_pfn(pmdp_get(pmd)),
+					  PMD_SHIFT, pmd_write(pmdp_get(pmd)));
+
+	pte = ptep_get(pte_offset_kernel(pmd, addr));
+	if (!pte_present(pte))
+		return false;
+	return hmm_kunit_set_leaf(leaf, addr, pte_pfn(pte), PAGE_SHIFT,
+				  pte_write(pte));
+}
+
+/* Every page of the range is mapped, and the array says how. */
+void hmm_kunit_expect_mapped(struct kunit *test,
+			     const struct hmm_kunit_mirror *mirror)
+{
+	const struct hmm_range *range = &mirror->range;
+	struct hmm_kunit_leaf leaf;
+	unsigned long addr, i;
+
+	for (i = 0, addr = range->start; addr < range->end; addr += PAGE_SIZE, i++) {
+		unsigned long want;
+
+		if (!hmm_kunit_leaf(addr, &leaf)) {
+			KUNIT_FAIL(test, "page %lu is not mapped", i);
+			return;
+		}
+		want = leaf.pfn | HMM_PFN_VALID |
+			((unsigned long)leaf.order << HMM_PFN_ORDER_SHIFT);
+		if (leaf.write)
+			want |= HMM_PFN_WRITE;
+		if (range->hmm_pfns[i] != want) {
+			KUNIT_FAIL(test, "page %lu is %#lx, the page table says %#lx",
+				   i, range->hmm_pfns[i], want);
+			return;
+		}
+	}
+}
+
+void hmm_kunit_write(struct kunit *test, unsigned long addr, u64 tag)
+{
+	KUNIT_ASSERT_EQ(test, 0, copy_to_user((void __user *)addr, &tag,
+					      sizeof(tag)));
+}
+
+u64 hmm_kunit_read(struct kunit *test, unsigned long addr)
+{
+	u64 tag;
+
+	KUNIT_ASSERT_EQ(test, 0, copy_from_user(&tag, (void __user *)addr,
+						sizeof(tag)));
+	return tag;
+}
+
+/* Page @page of the range, as its array names it, holds @tag. */
+void hmm_kunit_expect_tag(struct kunit *test,
+			  const struct hmm_kunit_mirror *mirror,
+			  unsigned long page, u64 tag)
+{
+	unsigned long hmm_pfn = mirror->range.hmm_pfns[page];
+	u64 *kaddr;
+
+	KUNIT_ASSERT_TRUE_MSG(test, hmm_pfn & HMM_PFN_VALID, "page %lu is %#lx",
+			      page, hmm_pfn);
+	kaddr = kmap_local_page(hmm_pfn_to_page(hmm_pfn));
+	KUNIT_EXPECT_EQ_MSG(test, *kaddr, tag, "page %lu", page);
+	kunmap_local(kaddr);
+}
+
+static unsigned long hmm_kunit_mmap(struct kunit *test, struct file *file,
+				    unsigned long npages, unsigned long flags)
+{
+	unsigned long len = npages * PAGE_SIZE, addr;
+
+	/* An aligned place: the hole that a larger mapping leaves. */
+	addr = kunit_vm_mmap(test, NULL, 0, len + PMD_SIZE, PROT_NONE,
+			     MAP_PRIVATE | MAP_ANONYMOUS, 0);
+	KUNIT_ASSERT_TRUE(test, addr && !IS_ERR_VALUE(addr));
+	addr = kunit_vm_mmap(test, file, ALIGN(addr, PMD_SIZE), len,
+			     PROT_READ | PROT_WRITE, MAP_FIXED | flags, 0);
+	KUNIT_ASSERT_TRUE(test, addr && !IS_ERR_VALUE(addr));
+	return addr;
+}
+
+#ifdef MODULE
+
+void hmm_kunit_madvise(struct kunit *test, unsigned long addr,
+		       unsigned long npages, int advice)
+{
+	kunit_skip(test, "a module cannot call do_madvise()");
+}
+
+struct mm_struct *hmm_kunit_fork(struct kunit *test)
+{
+	kunit_skip(test, "a module cannot call kernel_clone()");
+}
+
+unsigned long hmm_kunit_hugetlb(struct kunit *test, unsigned long npages)
+{
+	kunit_skip(test, "a module cannot call hugetlb_file_setup()");
+}
+
+#else
+
+void hmm_kunit_madvise(struct kunit *test, unsigned long addr,
+		       unsigned long npages, int advice)
+{
+	KUNIT_ASSERT_EQ(test, 0, do_madvise(current->mm, addr,
+					    npages * PAGE_SIZE, advice));
+}
+
+struct hmm_kunit_fork {
+	struct mm_struct *mm;
+	struct completion done;
+};
+
+static int hmm_kunit_fork_child(void *data)
+{
+	struct hmm_kunit_fork *fork = data;
+
+	mmget(current->mm);
+	fork->mm = current->mm;
+	complete(&fork->done);
+	do_exit(0);
+}
+
+KUNIT_DEFINE_ACTION_WRAPPER(hmm_kunit_mmput, mmput, struct mm_struct *);
+
+struct mm_struct *hmm_kunit_fork(struct kunit *test)
+{
+	struct hmm_kunit_fork fork = { };
+	struct kernel_clone_args args = {
+		.exit_signal = SIGCHLD,
+		.fn = hmm_kunit_fork_child,
+		.fn_arg = &fork,
+	};
+	pid_t pid;
+
+	init_completion(&fork.done);
+	pid = kernel_clone(&args);
+	KUNIT_ASSERT_GT(test, pid, 0);
+	wait_for_completion(&fork.done);
+	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, hmm_kunit_mmput,
+							   fork.mm));
+	return fork.mm;
+}
+
+KUNIT_DEFINE_ACTION_WRAPPER(hmm_kunit_fput, fput, struct file *);
+
+unsigned long hmm_kunit_hugetlb(struct kunit *test, unsigned long npages)
+{
+	struct file *file;
+
+	file = hugetlb_file_setup(HUGETLB_ANON_FILE, npages * PAGE_SIZE,
+				  mk_vma_flags(VMA_NORESERVE_BIT),
+				  HUGETLB_ANONHUGE_INODE, PMD_SHIFT);
+	if (IS_ERR(file))
+		kunit_skip(test, "no hugetlbfs with pages of PMD_SIZE: %pe", file);
+	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, hmm_kunit_fput,
+							   file));
+#ifdef CONFIG_HUGETLB_PAGE
+	if (hstate_file(file)->free_huge_pages < npages / HMM_KUNIT_TABLE)
+		kunit_skip(test, "boot with hugepages=%lu or more",
+			   npages / HMM_KUNIT_TABLE);
+#endif
+	return hmm_kunit_mmap(test, file, npages, MAP_PRIVATE | MAP_HUGETLB);
+}
+
+#endif /* MODULE */
+
+unsigned long hmm_kunit_anon(struct kunit *test, unsigned long npages)
+{
+	unsigned long addr = hmm_kunit_mmap(test, NULL, npages,
+					    MAP_PRIVATE | MAP_ANONYMOUS);
+
+	if (IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE))
+		hmm_kunit_madvise(test, addr, npages, MADV_NOHUGEPAGE);
+	return addr;
+}
+
+unsigned long hmm_kunit_thp(struct kunit *test, unsigned long npages)
+{
+	unsigned long addr;
+
+	if (!IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE))
+		kunit_skip(test, "no transparent huge pages");
+	addr = hmm_kunit_mmap(test, NULL, npages, MAP_PRIVATE | MAP_ANONYMOUS);
+	hmm_kunit_madvise(test, addr, npages, MADV_HUGEPAGE);
+	return addr;
+}
+
+static vm_fault_t hmm_kunit_file_fault(struct vm_fault *vmf)
+{
+	struct hmm_kunit_file *hf = vmf->vma->vm_private_data;
+	const vm_fault_t drops = VM_FAULT_RETRY | VM_FAULT_COMPLETED;
+
+	atomic_inc(&hf->nr_faults);
+	if (hf->times && vmf->pgoff == hf->at &&
+	    (!(hf->ret & drops) || vmf->flags & FAULT_FLAG_ALLOW_RETRY)) {
+		hf->times--;
+		if (hf->sleep_ms)
+			msleep(hf->sleep_ms);
+		if (hf->invalidate)
+			unmap_mapping_range(hf->file->f_mapping, 0, PAGE_SIZE, 1);
+		if (hf->ret & drops)
+			release_fault_lock(vmf);
+		if (hf->ret)
+			return hf->ret;
+	}
+	return hf->shmem_vm_ops->fault(vmf);
+}
+
+static int hmm_kunit_file_mmap_prepare(struct vm_area_desc *desc)
+{
+	struct hmm_kunit_file *hf =
+		container_of(desc->file->f_op, struct hmm_kunit_file, fops);
+	struct vm_operations_struct *vm_ops = &hf->vm_ops[hf->map_pages];
+	int ret = hf->shmem_fops->mmap_prepare(desc);
+
+	if (ret)
+		return ret;
+	hf->shmem_vm_ops = desc->vm_ops;
+	*vm_ops = *desc->vm_ops;
+	vm_ops->fault = hmm_kunit_file_fault;
+	vm_ops->map_pages = hf->map_pages ? filemap_map_pages : NULL;
+	desc->vm_ops = vm_ops;
+	desc->private_data = hf;
+	return 0;
+}
+
+static void hmm_kunit_file_put(void *data)
+{
+	struct hmm_kunit_file *hf = data;
+
+	/* The last reference goes later, from a worker. */
+	hf->file->f_op = hf->shmem_fops;
+	fput(hf->file);
+}
+
+struct hmm_kunit_file *hmm_kunit_file(struct kunit *test, unsigned long npages)
+{
+	struct hmm_kunit_file *hf;
+
+	hf = kunit_kzalloc(test, sizeof(*hf), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, hf);
+	hf->file = shmem_file_setup("hmm_kunit", npages * PAGE_SIZE,
+				    mk_vma_flags(VMA_NORESERVE_BIT));
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, hf->file);
+	hf->shmem_fops = hf->file->f_op;
+	hf->fops = *hf->shmem_fops;
+	hf->fops.mmap_prepare = hmm_kunit_file_mmap_prepare;
+	hf->file->f_op = &hf->fops;
+	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, hmm_kunit_file_put,
+							   hf));
+	return hf;
+}
+
+void hmm_kunit_file_fill(struct kunit *test, struct hmm_kunit_file *hf, u64 tag)
+{
+	loff_t size = i_size_read(file_inode(hf->file)), pos;
+
+	for (pos = 0; pos < size; pos += PAGE_SIZE) {
+		u64 page_tag = tag + (pos >> PAGE_SHIFT);
+		loff_t at = pos;
+
+		KUNIT_ASSERT_EQ(test, sizeof(page_tag),
+				kernel_write(hf->file, &page_tag,
+					     sizeof(page_tag), &at));
+	}
+}
+
+unsigned long hmm_kunit_file_map(struct kunit *test, struct hmm_kunit_file *hf,
+				 unsigned long flags)
+{
+	return hmm_kunit_mmap(test, hf->file,
+			      i_size_read(file_inode(hf->file)) >> PAGE_SHIFT,
+			      flags);
+}
+
+MODULE_DESCRIPTION("KUnit tests for HMM");
+MODULE_LICENSE("GPL");
+MODULE_IMPORT_NS("EXPORTED_FOR_KUNIT_TESTING");

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the HMM suites share.
+ *
+ * A test mirrors a range of its own mm as a driver would: an interval notifier
+ * whose callback takes the mirror's lock, a range, an array. Expected values
+ * never come from HMM: hmm_kunit_leaf() reads the page tables by itself,
+ * hmm_kunit_nr_faults() is what handle_mm_fault() accounted to the task, and a
+ * test file counts the calls of its own fault handler.
+ *
+ * KUnit tears the test's mm down when the thread of the case ends, before it
+ * frees the test's resources. So a mirror's callback may still run then: its
+ * memory is a resource of the test, and the notifier keeps the mm_struct.
+ *
+ * What needs symbols that modules cannot have skips the case in a module.
+ */
+#ifndef HMM_KUNIT_FIXTURE_H
+#define HMM_KUNIT_FIXTURE_H
+
+#include <kunit/test.h>
+#include <linux/fs.h>
+#include <linux/hmm.h>
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/spinlock.h>
+
+/* Entries, and pages, of one page table of the lowest level. */
+#define HMM_KUNIT_TABLE (PMD_SIZE / PAGE_SIZE)
+
+/* A mirror that needs more rounds than this to get a valid range is stuck. */
+#define HMM_KUNIT_MAX_ROUNDS 10000
+
+/*
+ * struct hmm_kunit_mirror - a range of user memory as a driver mirrors it
+ * @notifier: covers the range
+ * @lock: what serialises a driver's page tables with invalidations
+ * @nr_invalidations: calls of the callback, under @lock
+ * @nr_rounds: calls of hmm_range_fault() since hmm_kunit_fault() was called
+ * @range: the range and its array
+ */
+struct hmm_kunit_mirror {
+	struct mmu_interval_notifier notifier;
+	spinlock_t lock;
+	unsigned long nr_invalidations;
+	unsigned int nr_rounds;
+	struct hmm_range range;
+};
+
+struct hmm_kunit_mirror *hmm_kunit_mirror(struct kunit *test,
+					  unsigned long start,
+					  unsigned long npages,
+					  unsigned long default_flags);
+int hmm_kunit_fault(struct hmm_kunit_mirror *mirror);
+
+/*
+ * struct hmm_kunit_leaf - what the page tables map at an address
+ * @pfn: of the page at the address
+ * @order: of the entry, 0 for a PTE
+ * @write: the entry is writable
+ */
+struct hmm_kunit_leaf {
+	unsigned long pfn;
+	unsigned int order;
+	bool write;
+};
+
+bool hmm_kunit_leaf(unsigned long addr, struct hmm_kunit_leaf *leaf);
+void hmm_kunit_expect_mapped(struct kunit *test,
+			     const struct hmm_kunit_mirror *mirror);
+
+/* Faults that the kernel completed for this task so far. */
+static inline unsigned long hmm_kunit_nr_faults(void)
+{
+	return current->min_flt + current->maj_flt;
+}
+
+/*
+ * Every page that a test writes starts with a tag of its own; a page that it
+ * did not write starts with zero.
+ */
+void hmm_kunit_write(struct kunit *test, unsigned long addr, u64 tag);
+u64 hmm_kunit_read(struct kunit *test, unsigned long addr);
+void hmm_kunit_expect_tag(struct kunit *test,
+			  const struct hmm_kunit_mirror *mirror,
+			  unsigned long page, u64 tag);
+
+/* Memory, aligned to PMD_SIZE, that huge pages are kept out of. */
+unsigned long hmm_kunit_anon(struct kunit *test, unsigned long npages);
+/* The same where the next fault maps a THP. */
+unsigned long hmm_kunit_thp(struct kunit *test, unsigned long npages);
+/* Empty mapping of @npages base pages in 2M pages of hugetlbfs. */
+unsigned long hmm_kunit_hugetlb(struct kunit *test, unsigned long npages);
+void hmm_kunit_madvise(struct kunit *test, unsigned long addr,
+		       unsigned long npages, int advice);
+/* Share the whole mm copy-on-write with another, as fork() does. */
+struct mm_struct *hmm_kunit_fork(struct kunit *test);
+
+/*
+ * struct hmm_kunit_file - a file of the test's own, on shmem
+ * @file: the file
+ * @map_pages: mappings made from now on map around a read fault
+ * @nr_faults: calls of the fault handler
+ * @at: page offset where the handler does not just map the page
+ * @times: how often it still does so
+ * @ret: and what it returns then; VM_FAULT_RETRY and VM_FAULT_COMPLETED drop the
+ *	lock and are returned only where that is allowed; 0 maps the page, all
+ *	else leaves it missing
+ * @sleep_ms: and how long it sleeps first, in milliseconds
+ * @invalidate: and whether it first unmaps the page of the file at 0
+ *
+ * The file keeps its pages when they are unmapped.
+ */
+struct hmm_kunit_file {
+	struct file *file;
+	bool map_pages;
+	atomic_t nr_faults;
+	pgoff_t at;
+	unsigned int times;
+	vm_fault_t ret;
+	unsigned int sleep_ms;
+	bool invalidate;
+	/* private: */
+	const struct file_operations *shmem_fops;
+	struct file_operations fops;
+	const struct vm_operations_struct *shmem_vm_ops;
+	struct vm_operations_struct vm_ops[2];
+};
+
+struct hmm_kunit_file *hmm_kunit_file(struct kunit *test, unsigned long npages);
+/* Every page of the file is in the page cache and holds tag + its offset. */
+void hmm_kunit_file_fill(struct kunit *test, struct hmm_kunit_file *hf, u64 tag);
+/* Map the whole file, aligned to PMD_SIZE, MAP_SHARED or MAP_PRIVATE. */
+unsigned long hmm_kunit_file_map(struct kunit *test, struct hmm_kunit_file *hf,
+				 unsigned long flags);
+
+#endif /* HMM_KUNIT_FIXTURE_H */

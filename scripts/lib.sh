@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash disable=SC2034
+#
+# Sourced by every script: where things are, how a slow step runs, how a script
+# ends. What must stay true: nothing outside $cache and $build is written, a
+# failure ends in one line that says what to do, and no process outlives its
+# script.
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+me=$(basename "$0")
+build=$root/build
+cache=${HMM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hmm-series}
+job='' tmp=''
+
+die() {
+	echo "$me: $*" >&2
+	exit 1
+}
+
+say() {
+	echo "$*" >&2
+}
+
+# usage [STATUS]: print the comment that opens the script.
+usage() {
+	sed -n '/^# usage:/,/^$/{/^#/s/^# \{0,1\}//p}' "$0" >&"$((${1:-0} ? 2 : 1))"
+	exit "${1:-0}"
+}
+
+# Ends process group $1, politely first.
+end_group() {
+	local i
+	kill -TERM -- "-$1" 2>/dev/null || return 0
+	for ((i = 0; i < 20; i++)); do
+		kill -0 -- "-$1" 2>/dev/null || return 0
+		sleep 0.1
+	done
+	kill -KILL -- "-$1" 2>/dev/null || :
+}
+
+finish() {
+	local status=$?
+	trap '' EXIT INT TERM HUP
+	[ -z "$job" ] || end_group "$job"
+	[ -z "$tmp" ] || rm -rf "$tmp"
+	exit "$status"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+trap 'exit 129' HUP
+
+# A directory in $tmp that goes when the script does.
+scratch() {
+	[ -n "$tmp" ] || tmp=$(mktemp -d "${TMPDIR:-/tmp}/hmm.XXXXXX")
+}
+
+# step SECONDS LOG WHAT COMMAND...: run a command or function with its output in
+# LOG, print every 20 s how far it is (what the function $progress prints), end
+# it after SECONDS. Returns its status.
+progress=:
+step() {
+	local limit=$1 log=$2 what=$3 start=$SECONDS next=20 status=0
+	shift 3
+	mkdir -p "$(dirname "$log")"
+	say "$what ..."
+	set -m	# a process group of its own
+	{ "$@"; } </dev/null >"$log" 2>&1 8>&- 9>&- &
+	job=$!
+	set +m
+	while kill -0 "$job" 2>/dev/null; do
+		sleep 0.2
+		if ((SECONDS - start >= limit)); then
+			say "  ended: it took longer than $limit s"
+			end_group "$job"
+		elif ((SECONDS - start >= next)); then
+			say "  $((SECONDS - start)) s $($progress)"
+			next=$((next + 20))
+		fi
+	done
+	wait "$job" || status=$?
+	end_group "$job"	# what a leader that was killed left behind
+	job=''
+	say "  done in $((SECONDS - start)) s"
+	return "$status"
+}
+
+# need PACKAGE[:PROBE]...: the Debian packages that a script needs. PROBE, a
+# command or an absolute path, tells whether it is there; without one a command
+# of the package's name does. Root installs what is missing, others are told.
+need() {
+	local p probe missing=()
+	for p; do
+		probe=${p#*:}
+		if [[ $probe == /* ]]; then
+			[ -e "$probe" ] || missing+=("${p%%:*}")
+		else
+			command -v "$probe" >/dev/null || missing+=("${p%%:*}")
+		fi
+	done
+	[ ${#missing[@]} != 0 ] || return 0
+	[ "$(id -u)" = 0 ] && command -v apt-get >/dev/null ||
+		die "missing: ${missing[*]}; as root: apt-get install ${missing[*]}"
+	step 900 "$build/log/install" "installing ${missing[*]}" install_packages "${missing[@]}" ||
+		die "cannot install ${missing[*]}; see $build/log/install"
+}
+
+install_packages() {
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get -q update && apt-get -q install -y --no-install-recommends "$@"
+}
+
+# pin KEY: the values that configs/base gives KEY, a line each.
+pin() {
+	sed -n "s/^$1 //p" "$root/configs/base"
+}
+
+# unlike_pin REPOSITORY COMMIT: the files whose content is not the pinned base's.
+unlike_pin() {
+	local id path
+	pin blob | while read -r id path; do
+		[ "$(git -C "$1" rev-parse -q --verify "$2:$path" 2>/dev/null)" = "$id" ] ||
+			echo "$path"
+	done
+}
+
+# lock DIRECTORY: one script at a time works in it, with the scripts it calls.
+lock() {
+	mkdir -p "$1"
+	[ "${HMM_LOCK:-}" != "$1" ] || return 0
+	exec 9>"$1/.lock"
+	flock -n 9 || die "another run is at work in $1"
+	export HMM_LOCK=$1
+}
+
+# Commits whose author and date do not matter are the same everywhere.
+nobody() {
+	GIT_AUTHOR_NAME=nobody GIT_AUTHOR_EMAIL=nobody@localhost \
+	GIT_AUTHOR_DATE='@0 +0000' GIT_COMMITTER_NAME=nobody \
+	GIT_COMMITTER_EMAIL=nobody@localhost GIT_COMMITTER_DATE='@0 +0000' "$@"
+}
+
+# The patches of the series, in order.
+series_patches() {
+	sed '/^#/d' "$root/series"
+}
+
+series_hash() {
+	(cd "$root/patches" && cat ../series && series_patches | xargs -r cat --) |
+		git hash-object --stdin
+}
+
+# compose TREEISH: add the KUnit overlay to a tree of build/linux, print the commit.
+compose() {
+	(
+		cd "$build/linux"
+		scratch
+		export GIT_INDEX_FILE=$tmp/compose
+		git read-tree "$1"
+		for file in "$root"/kunit/*; do
+			add_blob "$file" "mm/tests/hmm/${file##*/}"
+		done
+		hook mm/Kconfig '^source "mm\/damon\/Kconfig"$' i 'source "mm/tests/hmm/Kconfig"\n'
+		hook mm/Makefile '^obj-$(CONFIG_LAZY_MMU_MODE_KUNIT_TEST) ' a \
+			'obj-$(CONFIG_HMM_KUNIT_TEST) += tests/hmm/'
+		hook MAINTAINERS '^F:	mm\/hmm\*$' a 'F:	mm/tests/hmm/'
+		nobody git commit-tree -m 'mm/hmm: add KUnit tests' "$(git write-tree)"
+	)
+}
+
+add_blob() {
+	git update-index --add --cacheinfo "100644,$(git hash-object -w "$1"),$2"
+}
+
+# hook FILE PATTERN i|a LINE: insert LINE before or after the one line of FILE
+# that matches the sed pattern.
+hook() {
+	git cat-file blob ":$1" >"$tmp/old"
+	[ "$(sed -n "/$2/p" "$tmp/old" | wc -l)" = 1 ] ||
+		die "$1 has not exactly one line like $2: the overlay has no place in it"
+	sed "/$2/$3\\
+$4" "$tmp/old" >"$tmp/new"
+	add_blob "$tmp/new" "$1"
+}
