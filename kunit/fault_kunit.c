@@ -95,7 +95,7 @@ static const struct holes {
 
 static void holes_desc(const struct holes *holes, char *desc)
 {
-	snprintf(desc, KUNIT_PARAM_DESC_SIZE, "%u of %u", holes->nr_holes,
+	snprintf(desc, KUNIT_PARAM_DESC_SIZE, "%u_of_%u", holes->nr_holes,
 		 holes->period);
 }
 KUNIT_ARRAY_PARAM(mixed_holes, mixed_holes_params, holes_desc);
@@ -349,19 +349,15 @@ static void file_private(struct kunit *test)
 
 /* What the handler says of a page in the middle is what the caller gets. */
 static const struct failure {
+	const char *name;
 	vm_fault_t fault;
 	int ret;
 } file_fails_params[] = {
-	{ VM_FAULT_SIGBUS, -EFAULT },
-	{ VM_FAULT_OOM, -ENOMEM },
-	{ VM_FAULT_HWPOISON, -EFAULT },
+	{ "sigbus", VM_FAULT_SIGBUS, -EFAULT },
+	{ "oom", VM_FAULT_OOM, -ENOMEM },
+	{ "hwpoison", VM_FAULT_HWPOISON, -EFAULT },
 };
-
-static void failure_desc(const struct failure *failure, char *desc)
-{
-	snprintf(desc, KUNIT_PARAM_DESC_SIZE, "%#x", (__force u32)failure->fault);
-}
-KUNIT_ARRAY_PARAM(file_fails, file_fails_params, failure_desc);
+KUNIT_ARRAY_PARAM_DESC(file_fails, file_fails_params, name);
 
 static void file_fails(struct kunit *test)
 {
@@ -441,15 +437,14 @@ static void file_invalidated(struct kunit *test)
 }
 
 /* A handler that drops the mmap lock. */
-static const vm_fault_t file_drops_lock_params[] = {
-	VM_FAULT_RETRY, VM_FAULT_NOPAGE | VM_FAULT_COMPLETED,
+static const struct drops {
+	const char *name;
+	vm_fault_t fault;
+} file_drops_lock_params[] = {
+	{ "retry", VM_FAULT_RETRY },
+	{ "completed", VM_FAULT_NOPAGE | VM_FAULT_COMPLETED },
 };
-
-static void drops_desc(const vm_fault_t *fault, char *desc)
-{
-	snprintf(desc, KUNIT_PARAM_DESC_SIZE, "%#x", (__force u32)*fault);
-}
-KUNIT_ARRAY_PARAM(file_drops_lock, file_drops_lock_params, drops_desc);
+KUNIT_ARRAY_PARAM_DESC(file_drops_lock, file_drops_lock_params, name);
 
 static void file_drops_lock(struct kunit *test)
 {
@@ -461,7 +456,7 @@ static void file_drops_lock(struct kunit *test)
 	addr = hmm_kunit_file_map(test, hf, MAP_SHARED);
 	hf->at = 100;
 	hf->times = 2;
-	hf->ret = *(const vm_fault_t *)test->param_value;
+	hf->ret = ((const struct drops *)test->param_value)->fault;
 	hf->sleep_ms = 1;
 	mirror = hmm_kunit_mirror(test, addr, TABLE, REQ_READ);
 	KUNIT_ASSERT_EQ(test, hmm_range_fault_unlocked_timeout(&mirror->range, HZ), 0);

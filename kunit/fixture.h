@@ -28,7 +28,7 @@
 #define HMM_KUNIT_TABLE (PMD_SIZE / PAGE_SIZE)
 
 /* A mirror that needs more rounds than this to get a valid range is stuck. */
-#define HMM_KUNIT_MAX_ROUNDS 10000
+#define HMM_KUNIT_MAX_ROUNDS 1000
 
 /*
  * struct hmm_kunit_mirror - a range of user memory as a driver mirrors it

@@ -12,6 +12,10 @@ build=$root/build
 cache=${HMM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hmm-series}
 job='' tmp=''
 
+# A commit that git makes while it applies needs a committer, whoever that is.
+git var GIT_COMMITTER_IDENT >/dev/null 2>&1 ||
+	export GIT_COMMITTER_NAME=nobody GIT_COMMITTER_EMAIL=nobody@localhost
+
 die() {
 	echo "$me: $*" >&2
 	exit 1
@@ -150,11 +154,28 @@ series_hash() {
 		git hash-object --stdin
 }
 
+# How every kernel is built: from the cache of compilations, and with nothing in it
+# that changes from day to day or from host to host.
+make_options=('CC=ccache gcc')
+toolchain() {
+	export CCACHE_DIR=${CCACHE_DIR:-$cache/ccache} CCACHE_BASEDIR=$build
+	export CCACHE_NOHASHDIR=1 CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-5G}
+	export KBUILD_BUILD_TIMESTAMP=1970-01-01 KBUILD_BUILD_VERSION=1
+	export KBUILD_BUILD_USER=hmm KBUILD_BUILD_HOST=hmm LOCALVERSION=
+	export PYTHONDONTWRITEBYTECODE=1
+}
+
+# kmake ENGINE ARGUMENT...: make in build/test, with the objects of ENGINE.
+kmake() {
+	make -C "$build/test" ARCH="${1/uml/um}" O="$build/$1" "${make_options[@]}" "${@:2}"
+}
+
 # compose TREEISH: add the KUnit overlay to a tree of build/linux, print the commit.
+# The caller has called scratch.
+# shellcheck disable=SC2016 # make's variables
 compose() {
 	(
-		cd "$build/linux"
-		scratch
+		cd "$build/linux" || exit
 		export GIT_INDEX_FILE=$tmp/compose
 		git read-tree "$1"
 		for file in "$root"/kunit/*; do
