@@ -2,16 +2,21 @@
 /*
  * Suite hmm_bench: what hmm_range_fault() costs.
  *
- * Each case prints one line, "bench: WHAT NANOSECONDS". They mean something
- * where virtual time counts instructions, one a nanosecond, as it does under
- * scripts/bench; elsewhere the suite only shows that it runs.
+ * Each case prints lines "bench: WHAT NANOSECONDS", for each page of the range.
+ * They mean something where virtual time counts instructions, one a nanosecond,
+ * as it does under scripts/bench; elsewhere the suite only shows that it runs.
  */
 #include <linux/ktime.h>
-#include <linux/mman.h>
+#include <linux/math64.h>
 
 #include "fixture.h"
 
 #define NPAGES (32 * HMM_KUNIT_TABLE)
+
+enum {
+	REQ_READ = HMM_PFN_REQ_FAULT,
+	REQ_WRITE = HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE,
+};
 
 static u64 timed(struct kunit *test, struct hmm_kunit_mirror *mirror)
 {
@@ -23,61 +28,113 @@ static u64 timed(struct kunit *test, struct hmm_kunit_mirror *mirror)
 	return end - start;
 }
 
-/* A cold write fault of every page, then a snapshot, in nanoseconds a page. */
-static void cold_and_snapshot(struct kunit *test, const char *what,
-			      unsigned long addr)
+static void report(struct kunit *test, const char *what, u64 ns,
+		   unsigned int npages)
 {
-	struct hmm_kunit_mirror *mirror;
-	u64 cold, snapshot;
+	u64 hundredths = div_u64(100 * ns, npages);
+	u32 rest;
 
-	mirror = hmm_kunit_mirror(test, addr, NPAGES,
-				  HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE);
-	cold = timed(test, mirror);
+	hundredths = div_u64_rem(hundredths, 100, &rest);
+	kunit_info(test, "bench: %s %llu.%02u", what, hundredths, rest);
+}
+
+/* Fault memory that is as the case has left it. */
+static struct hmm_kunit_mirror *fault(struct kunit *test, const char *what,
+				      unsigned long addr, unsigned long npages,
+				      unsigned long flags)
+{
+	struct hmm_kunit_mirror *mirror = hmm_kunit_mirror(test, addr, npages, flags);
+
+	report(test, what, timed(test, mirror), npages);
 	hmm_kunit_expect_mapped(test, mirror);
+	return mirror;
+}
+
+static void snapshot(struct kunit *test, const char *what,
+		     struct hmm_kunit_mirror *mirror)
+{
 	mirror->range.default_flags = 0;
-	snapshot = timed(test, mirror);
+	report(test, what, timed(test, mirror), NPAGES);
 	hmm_kunit_expect_mapped(test, mirror);
-
-	kunit_info(test, "bench: %s-cold-page %llu.%02llu", what,
-		   cold / NPAGES, cold % NPAGES * 100 / NPAGES);
-	kunit_info(test, "bench: %s-snapshot-page %llu.%02llu", what,
-		   snapshot / NPAGES, snapshot % NPAGES * 100 / NPAGES);
 }
 
-static void order0(struct kunit *test)
+static void cold_order0(struct kunit *test)
 {
-	cold_and_snapshot(test, "order0", hmm_kunit_anon(test, NPAGES));
+	unsigned long addr = hmm_kunit_anon(test, NPAGES);
+
+	snapshot(test, "order0-snapshot",
+		 fault(test, "order0-cold-write", addr, NPAGES, REQ_WRITE));
 }
 
-static void thp(struct kunit *test)
+static void cold_order0_read(struct kunit *test)
 {
-	cold_and_snapshot(test, "thp", hmm_kunit_thp(test, NPAGES));
+	fault(test, "order0-cold-read", hmm_kunit_anon(test, NPAGES), NPAGES,
+	      REQ_READ);
 }
 
-static void hugetlb(struct kunit *test)
+static void cold_thp(struct kunit *test)
 {
-	cold_and_snapshot(test, "hugetlb", hmm_kunit_hugetlb(test, NPAGES));
+	unsigned long addr = hmm_kunit_thp(test, NPAGES);
+
+	snapshot(test, "thp-snapshot",
+		 fault(test, "thp-cold-write", addr, NPAGES, REQ_WRITE));
 }
 
-/* All of a page table but one page is mapped. */
-static void hole(struct kunit *test)
+static void cold_hugetlb(struct kunit *test)
 {
-	unsigned long addr = hmm_kunit_anon(test, HMM_KUNIT_TABLE);
-	struct hmm_kunit_mirror *mirror;
+	unsigned long addr = hmm_kunit_hugetlb(test, NPAGES);
 
-	for (unsigned long i = 1; i < HMM_KUNIT_TABLE; i++)
-		hmm_kunit_write(test, addr + i * PAGE_SIZE, i);
-	mirror = hmm_kunit_mirror(test, addr, HMM_KUNIT_TABLE,
-				  HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE);
-	kunit_info(test, "bench: hole-call %llu", timed(test, mirror));
-	hmm_kunit_expect_mapped(test, mirror);
+	snapshot(test, "hugetlb-snapshot",
+		 fault(test, "hugetlb-cold-write", addr, NPAGES, REQ_WRITE));
+}
+
+/* Write to pages that are mapped to the zero page. */
+static void break_cow(struct kunit *test)
+{
+	const unsigned long npages = 2 * HMM_KUNIT_TABLE;
+	unsigned long addr = hmm_kunit_anon(test, npages);
+
+	for (unsigned long i = 0; i < npages; i++)
+		KUNIT_ASSERT_EQ(test, hmm_kunit_read(test, addr + i * PAGE_SIZE), 0);
+	fault(test, "order0-cow", addr, npages, REQ_WRITE);
+}
+
+static void holes(struct kunit *test, const char *what, unsigned int nr_holes,
+		  unsigned int period)
+{
+	const unsigned long npages = 8 * HMM_KUNIT_TABLE;
+	unsigned long addr = hmm_kunit_anon(test, npages);
+
+	for (unsigned long i = 0; i < npages; i++)
+		if (i % period >= nr_holes)
+			hmm_kunit_write(test, addr + i * PAGE_SIZE, i);
+	fault(test, what, addr, npages, REQ_WRITE);
+}
+
+static void holes_1_of_2(struct kunit *test)
+{
+	holes(test, "holes-1-of-2", 1, 2);
+}
+
+static void holes_2_of_3(struct kunit *test)
+{
+	holes(test, "holes-2-of-3", 2, 3);
+}
+
+static void one_hole(struct kunit *test)
+{
+	holes(test, "holes-1-of-512", 1, HMM_KUNIT_TABLE);
 }
 
 static struct kunit_case hmm_bench_cases[] = {
-	KUNIT_CASE(order0),
-	KUNIT_CASE(thp),
-	KUNIT_CASE(hugetlb),
-	KUNIT_CASE(hole),
+	KUNIT_CASE(cold_order0),
+	KUNIT_CASE(cold_order0_read),
+	KUNIT_CASE(cold_thp),
+	KUNIT_CASE(cold_hugetlb),
+	KUNIT_CASE(break_cow),
+	KUNIT_CASE(holes_1_of_2),
+	KUNIT_CASE(holes_2_of_3),
+	KUNIT_CASE(one_hole),
 	{}
 };
 
@@ -85,4 +142,5 @@ static struct kunit_suite hmm_bench_suite = {
 	.name = "hmm_bench",
 	.test_cases = hmm_bench_cases,
 };
+
 kunit_test_suite(hmm_bench_suite);

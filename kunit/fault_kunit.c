@@ -5,7 +5,8 @@
  * Each case counts faults while it mirrors memory whose page tables it knows,
  * then compares the array with the page tables and the pages with what was
  * written to them. "Rounds" are calls of hmm_range_fault() until its result is
- * valid: breaking COW invalidates the range that is being faulted.
+ * valid. A fault that breaks COW invalidates the range that is being faulted: that
+ * costs a round for each page table in which it happens, and none for each page.
  */
 #include <linux/mman.h>
 #include <linux/slab.h>
@@ -40,81 +41,89 @@ static struct hmm_kunit_mirror *expect_faults(struct kunit *test,
 	KUNIT_ASSERT_EQ(test, ret, 0);
 	KUNIT_EXPECT_EQ(test, counted, nr_faults);
 	KUNIT_EXPECT_EQ(test, mirror->nr_rounds, nr_rounds);
+	KUNIT_EXPECT_EQ(test, mirror->nr_stale, 0);
 	hmm_kunit_expect_mapped(test, mirror);
 	return mirror;
 }
 
-/* An order-0 range where page i was written, with TAG + i, if present(i). */
-#define fill(test, addr, npages, i, present) do {				\
-	for (unsigned long i = 0; i < (npages); i++)				\
-		if (present)							\
-			hmm_kunit_write(test, (addr) + i * PAGE_SIZE, TAG + i);	\
-} while (0)
+/*
+ * struct pattern - which pages of a range are missing, or special otherwise
+ * @nr: so many, from page @first on
+ * @first: index of the first one
+ * @period: and again each so many pages
+ */
+struct pattern {
+	unsigned int nr;
+	unsigned int first;
+	unsigned int period;
+};
 
-#define expect_tags(test, mirror, npages, i, tag) do {				\
-	for (unsigned long i = 0; i < (npages); i++)				\
-		hmm_kunit_expect_tag(test, mirror, i, tag);			\
-} while (0)
+static const struct pattern none = { .nr = 0, .period = 1 };
+static const struct pattern all = { .nr = 1, .period = 1 };
+static const struct pattern even = { .nr = 1, .period = 2 };
+
+static bool matches(const struct pattern *pattern, unsigned long i)
+{
+	i %= pattern->period;
+	return i >= pattern->first && i < pattern->first + pattern->nr;
+}
+
+static void pattern_desc(const struct pattern *pattern, char *desc)
+{
+	snprintf(desc, KUNIT_PARAM_DESC_SIZE, "%u_at_%u_of_%u", pattern->nr,
+		 pattern->first, pattern->period);
+}
+
+/* Write to the pages that are not @missing, each a tag of its own. */
+static void fill(struct kunit *test, unsigned long addr, unsigned long npages,
+		 const struct pattern *missing)
+{
+	for (unsigned long i = 0; i < npages; i++)
+		if (!matches(missing, i))
+			hmm_kunit_write(test, addr + i * PAGE_SIZE, TAG + i);
+}
+
+/* The pages that were @missing are empty, the others have their tags. */
+static void expect_tags(struct kunit *test, const struct hmm_kunit_mirror *mirror,
+			unsigned long npages, const struct pattern *missing)
+{
+	for (unsigned long i = 0; i < npages; i++)
+		hmm_kunit_expect_tag(test, mirror, i,
+				     matches(missing, i) ? 0 : TAG + i);
+}
 
 static void present(struct kunit *test)
 {
 	unsigned long addr = hmm_kunit_anon(test, TABLE);
 	struct hmm_kunit_mirror *mirror;
 
-	fill(test, addr, TABLE, i, true);
+	fill(test, addr, TABLE, &none);
 	mirror = expect_faults(test, addr, TABLE, REQ_WRITE, 0, 1);
-	expect_tags(test, mirror, TABLE, i, TAG + i);
+	expect_tags(test, mirror, TABLE, &none);
 }
 
-static const unsigned long one_hole_params[] = { 0, 1, TABLE / 2, TABLE - 1 };
-
-static void index_desc(const unsigned long *index, char *desc)
-{
-	snprintf(desc, KUNIT_PARAM_DESC_SIZE, "%lu", *index);
-}
-KUNIT_ARRAY_PARAM(one_hole, one_hole_params, index_desc);
-
-static void one_hole(struct kunit *test)
-{
-	unsigned long hole = *(const unsigned long *)test->param_value;
-	unsigned long addr = hmm_kunit_anon(test, TABLE);
-	struct hmm_kunit_mirror *mirror;
-
-	fill(test, addr, TABLE, i, i != hole);
-	mirror = expect_faults(test, addr, TABLE, REQ_WRITE, 1, 1);
-	expect_tags(test, mirror, TABLE, i, i == hole ? 0 : TAG + i);
-}
-
-/* Every @period pages the first @nr_holes are missing. */
-static const struct holes {
-	unsigned int nr_holes;
-	unsigned int period;
-} mixed_holes_params[] = {
-	{ 1, 2 }, { 1, 3 }, { 2, 3 }, { 1, 64 }, { 63, 64 }, { 33, 100 }, { 300, 400 },
+/* A fault for each page that is missing, and none for one that is there. */
+static const struct pattern holes_params[] = {
+	{ 1, 0, TABLE }, { 1, 1, TABLE }, { 1, TABLE / 2, TABLE },
+	{ 1, TABLE - 1, TABLE }, { 1, 0, 2 }, { 1, 1, 3 }, { 2, 0, 3 },
+	{ 1, 5, 64 }, { 63, 0, 64 }, { 33, 0, 100 }, { 300, 100, 400 },
 };
 
-static void holes_desc(const struct holes *holes, char *desc)
-{
-	snprintf(desc, KUNIT_PARAM_DESC_SIZE, "%u_of_%u", holes->nr_holes,
-		 holes->period);
-}
-KUNIT_ARRAY_PARAM(mixed_holes, mixed_holes_params, holes_desc);
+KUNIT_ARRAY_PARAM(holes, holes_params, pattern_desc);
 
-static void mixed_holes(struct kunit *test)
+static void holes(struct kunit *test)
 {
-	const struct holes *holes = test->param_value;
+	const struct pattern *missing = test->param_value;
 	const unsigned long npages = 3 * TABLE;
-	unsigned long addr = hmm_kunit_anon(test, npages);
+	unsigned long addr = hmm_kunit_anon(test, npages), nr_missing = 0;
 	struct hmm_kunit_mirror *mirror;
-	unsigned long nr_holes = 0;
 
-	fill(test, addr, npages, i, i % holes->period >= holes->nr_holes);
+	fill(test, addr, npages, missing);
 	for (unsigned long i = 0; i < npages; i++)
-		nr_holes += i % holes->period < holes->nr_holes;
+		nr_missing += matches(missing, i);
 
-	mirror = expect_faults(test, addr, npages, REQ_WRITE, nr_holes, 1);
-	expect_tags(test, mirror, npages, i,
-		    i % holes->period < holes->nr_holes ? 0 : TAG + i);
+	mirror = expect_faults(test, addr, npages, REQ_WRITE, nr_missing, 1);
+	expect_tags(test, mirror, npages, missing);
 }
 
 /* Order-0 memory costs a fault a page and no more, and no extra round. */
@@ -124,7 +133,7 @@ static void cold_write(struct kunit *test)
 	struct hmm_kunit_mirror *mirror;
 
 	mirror = expect_faults(test, addr, 4 * TABLE, REQ_WRITE, 4 * TABLE, 1);
-	expect_tags(test, mirror, 4 * TABLE, i, 0);
+	expect_tags(test, mirror, 4 * TABLE, &all);
 }
 
 /* Neither end of the range is the end of a table. */
@@ -143,7 +152,7 @@ static void cold_read(struct kunit *test)
 	struct hmm_kunit_mirror *mirror;
 
 	mirror = expect_faults(test, addr, 2 * TABLE, REQ_READ, 2 * TABLE, 1);
-	expect_tags(test, mirror, 2 * TABLE, i, 0);
+	expect_tags(test, mirror, 2 * TABLE, &all);
 }
 
 /* A range that asks for nothing is left as it is. */
@@ -154,19 +163,82 @@ static void snapshot(struct kunit *test)
 	struct hmm_kunit_leaf leaf;
 	unsigned long before;
 
-	fill(test, addr, TABLE, i, i % 2);
+	fill(test, addr, TABLE, &even);
 	mirror = hmm_kunit_mirror(test, addr, TABLE, 0);
 	before = hmm_kunit_nr_faults();
 	KUNIT_ASSERT_EQ(test, hmm_kunit_fault(mirror), 0);
 	KUNIT_EXPECT_EQ(test, hmm_kunit_nr_faults(), before);
 	for (unsigned long i = 0; i < TABLE; i++) {
-		if (i % 2) {
+		if (!matches(&even, i)) {
 			hmm_kunit_expect_tag(test, mirror, i, TAG + i);
 			continue;
 		}
 		KUNIT_EXPECT_EQ(test, mirror->range.hmm_pfns[i], 0);
 		KUNIT_EXPECT_FALSE(test, hmm_kunit_leaf(addr + i * PAGE_SIZE, &leaf));
 	}
+}
+
+/* In a page table, what each page asks for is what it gets. */
+static void requested_pages(struct kunit *test)
+{
+	static const unsigned long requests[] = { 0, REQ_READ, REQ_WRITE, 0, REQ_WRITE };
+	unsigned long addr = hmm_kunit_anon(test, TABLE), nr_requests = 0, before;
+	struct hmm_kunit_mirror *mirror;
+	unsigned long *pfns;
+
+	hmm_kunit_write(test, addr, TAG);
+	mirror = hmm_kunit_mirror(test, addr + PAGE_SIZE, TABLE - 1, 0);
+	mirror->range.pfn_flags_mask = REQ_WRITE;
+	pfns = mirror->range.hmm_pfns;
+	for (unsigned long i = 0; i < TABLE - 1; i++) {
+		pfns[i] = requests[i % ARRAY_SIZE(requests)];
+		nr_requests += !!pfns[i];
+	}
+	before = hmm_kunit_nr_faults();
+	KUNIT_ASSERT_EQ(test, hmm_kunit_fault(mirror), 0);
+	KUNIT_EXPECT_EQ(test, hmm_kunit_nr_faults() - before, nr_requests);
+	for (unsigned long i = 0; i < TABLE - 1; i++)
+		KUNIT_EXPECT_EQ_MSG(test, pfns[i] & (HMM_PFN_VALID | HMM_PFN_WRITE),
+				    requests[i % ARRAY_SIZE(requests)], "page %lu", i);
+}
+
+/* A guard page fails the call; the pages before it are there, no page behind it. */
+static void guard_page(struct kunit *test)
+{
+	unsigned long addr = hmm_kunit_anon(test, TABLE);
+	struct hmm_kunit_mirror *mirror;
+	struct hmm_kunit_leaf leaf;
+
+	hmm_kunit_madvise(test, addr + 100 * PAGE_SIZE, 1, MADV_GUARD_INSTALL);
+	mirror = hmm_kunit_mirror(test, addr, TABLE, REQ_WRITE);
+	KUNIT_EXPECT_EQ(test, hmm_kunit_fault(mirror), -EFAULT);
+	for (unsigned long i = 0; i < TABLE; i++)
+		KUNIT_EXPECT_EQ_MSG(test, i < 100,
+				    hmm_kunit_leaf(addr + i * PAGE_SIZE, &leaf),
+				    "page %lu", i);
+}
+
+/* What may not be accessed is refused, and nothing of it is faulted. */
+static void no_access(struct kunit *test)
+{
+	unsigned long addr = hmm_kunit_anon(test, 3 * TABLE), before;
+	struct hmm_kunit_mirror *mirror;
+
+	KUNIT_ASSERT_EQ(test, addr,
+			kunit_vm_mmap(test, NULL, addr, PMD_SIZE, PROT_READ,
+				      MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, 0));
+	KUNIT_ASSERT_EQ(test, addr + PMD_SIZE,
+			kunit_vm_mmap(test, NULL, addr + PMD_SIZE, PMD_SIZE, PROT_NONE,
+				      MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, 0));
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr + 2 * PMD_SIZE, PMD_SIZE));
+	before = hmm_kunit_nr_faults();
+	mirror = hmm_kunit_mirror(test, addr, TABLE, REQ_WRITE);
+	KUNIT_EXPECT_EQ(test, hmm_kunit_fault(mirror), -EPERM);
+	mirror = hmm_kunit_mirror(test, addr + PMD_SIZE, TABLE, REQ_READ);
+	KUNIT_EXPECT_EQ(test, hmm_kunit_fault(mirror), -EFAULT);
+	mirror = hmm_kunit_mirror(test, addr + 2 * PMD_SIZE, TABLE, REQ_READ);
+	KUNIT_EXPECT_EQ(test, hmm_kunit_fault(mirror), -EFAULT);
+	KUNIT_EXPECT_EQ(test, hmm_kunit_nr_faults(), before);
 }
 
 /* Read faults map the zero page; a write fault of it breaks COW. */
@@ -179,24 +251,24 @@ static void read_pages(struct kunit *test, unsigned long addr,
 
 static void cow_one(struct kunit *test)
 {
+	static const struct pattern third = { 1, 3, TABLE };
 	unsigned long addr = hmm_kunit_anon(test, TABLE);
 	struct hmm_kunit_mirror *mirror;
 
 	read_pages(test, addr + 3 * PAGE_SIZE, 1, 1);
-	fill(test, addr, TABLE, i, i != 3);
+	fill(test, addr, TABLE, &third);
 	mirror = expect_faults(test, addr, TABLE, REQ_WRITE, 1, 2);
-	expect_tags(test, mirror, TABLE, i, i == 3 ? 0 : TAG + i);
+	expect_tags(test, mirror, TABLE, &third);
 }
 
-/* However much COW is broken, the second round finds the range whole. */
 static void cow_all(struct kunit *test)
 {
 	unsigned long addr = hmm_kunit_anon(test, 4 * TABLE);
 	struct hmm_kunit_mirror *mirror;
 
 	read_pages(test, addr, 4 * TABLE, 1);
-	mirror = expect_faults(test, addr, 4 * TABLE, REQ_WRITE, 4 * TABLE, 2);
-	expect_tags(test, mirror, 4 * TABLE, i, 0);
+	mirror = expect_faults(test, addr, 4 * TABLE, REQ_WRITE, 4 * TABLE, 4 + 1);
+	expect_tags(test, mirror, 4 * TABLE, &all);
 }
 
 static void cow_between_present(struct kunit *test)
@@ -205,9 +277,9 @@ static void cow_between_present(struct kunit *test)
 	struct hmm_kunit_mirror *mirror;
 
 	read_pages(test, addr, 2 * TABLE, 2);
-	fill(test, addr, 2 * TABLE, i, i % 2);
-	mirror = expect_faults(test, addr, 2 * TABLE, REQ_WRITE, TABLE, 2);
-	expect_tags(test, mirror, 2 * TABLE, i, i % 2 ? TAG + i : 0);
+	fill(test, addr, 2 * TABLE, &even);
+	mirror = expect_faults(test, addr, 2 * TABLE, REQ_WRITE, TABLE, 2 + 1);
+	expect_tags(test, mirror, 2 * TABLE, &even);
 }
 
 static void cow_between_holes(struct kunit *test)
@@ -215,7 +287,25 @@ static void cow_between_holes(struct kunit *test)
 	unsigned long addr = hmm_kunit_anon(test, 2 * TABLE);
 
 	read_pages(test, addr, 2 * TABLE, 2);
-	expect_faults(test, addr, 2 * TABLE, REQ_WRITE, 2 * TABLE, 2);
+	expect_faults(test, addr, 2 * TABLE, REQ_WRITE, 2 * TABLE, 2 + 1);
+}
+
+/* The variant that takes the lock itself gets there by itself. */
+static void cow_unlocked(struct kunit *test)
+{
+	unsigned long addr = hmm_kunit_anon(test, 3 * TABLE);
+	struct hmm_kunit_mirror *mirror;
+	unsigned long before;
+
+	read_pages(test, addr, 3 * TABLE, 1);
+	mirror = hmm_kunit_mirror(test, addr, 3 * TABLE, REQ_WRITE);
+	before = hmm_kunit_nr_faults();
+	KUNIT_ASSERT_EQ(test, hmm_range_fault_unlocked_timeout(&mirror->range, 10 * HZ),
+			0);
+	KUNIT_EXPECT_EQ(test, hmm_kunit_nr_faults() - before, 3 * TABLE);
+	KUNIT_EXPECT_FALSE(test, mmu_interval_check_retry(mirror->range.notifier,
+							  mirror->range.notifier_seq));
+	hmm_kunit_expect_mapped(test, mirror);
 }
 
 /* After fork() every page is shared with another mm. */
@@ -224,12 +314,12 @@ static void forked(struct kunit *test)
 	unsigned long addr = hmm_kunit_anon(test, 2 * TABLE);
 	struct hmm_kunit_mirror *mirror;
 
-	fill(test, addr, 2 * TABLE, i, true);
+	fill(test, addr, 2 * TABLE, &none);
 	hmm_kunit_fork(test);
 	mirror = expect_faults(test, addr, 2 * TABLE, REQ_READ, 0, 1);
 	KUNIT_EXPECT_FALSE(test, mirror->range.hmm_pfns[0] & HMM_PFN_WRITE);
-	mirror = expect_faults(test, addr, 2 * TABLE, REQ_WRITE, 2 * TABLE, 2);
-	expect_tags(test, mirror, 2 * TABLE, i, TAG + i);
+	mirror = expect_faults(test, addr, 2 * TABLE, REQ_WRITE, 2 * TABLE, 2 + 1);
+	expect_tags(test, mirror, 2 * TABLE, &none);
 }
 
 static void thp_cold(struct kunit *test)
@@ -240,7 +330,7 @@ static void thp_cold(struct kunit *test)
 	mirror = expect_faults(test, addr, 4 * TABLE, REQ_WRITE, 4, 1);
 	KUNIT_EXPECT_EQ(test, hmm_pfn_to_map_order(mirror->range.hmm_pfns[0]),
 			PMD_SHIFT - PAGE_SHIFT);
-	expect_tags(test, mirror, 4 * TABLE, i, 0);
+	expect_tags(test, mirror, 4 * TABLE, &all);
 }
 
 /* A range that ends and starts inside huge pages. */
@@ -263,9 +353,7 @@ static void thp_after_order0(struct kunit *test)
 
 	hmm_kunit_write(test, addr, TAG);
 	hmm_kunit_write(test, addr + 2 * TABLE * PAGE_SIZE, TAG);
-	if (!IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE))
-		kunit_skip(test, "no transparent huge pages");
-	hmm_kunit_madvise(test, addr, 3 * TABLE, MADV_HUGEPAGE);
+	hmm_kunit_allow_thp(test, addr, 3 * TABLE);
 	expect_faults(test, addr, 3 * TABLE, REQ_WRITE, TABLE - 1 + 1 + TABLE - 1, 1);
 }
 
@@ -285,13 +373,13 @@ static void thp_forked(struct kunit *test)
 	struct hmm_kunit_mirror *mirror;
 	struct hmm_kunit_leaf leaf;
 
-	fill(test, addr, 2 * TABLE, i, true);
+	fill(test, addr, 2 * TABLE, &none);
 	KUNIT_ASSERT_TRUE(test, hmm_kunit_leaf(addr, &leaf));
 	KUNIT_ASSERT_EQ(test, leaf.order, PMD_SHIFT - PAGE_SHIFT);
 	hmm_kunit_fork(test);
-	mirror = expect_faults(test, addr, 2 * TABLE, REQ_WRITE, 2 * TABLE, 2);
+	mirror = expect_faults(test, addr, 2 * TABLE, REQ_WRITE, 2 * TABLE, 2 + 1);
 	KUNIT_EXPECT_EQ(test, hmm_pfn_to_map_order(mirror->range.hmm_pfns[0]), 0);
-	expect_tags(test, mirror, 2 * TABLE, i, TAG + i);
+	expect_tags(test, mirror, 2 * TABLE, &none);
 }
 
 static void hugetlb_cold(struct kunit *test)
@@ -300,21 +388,99 @@ static void hugetlb_cold(struct kunit *test)
 	struct hmm_kunit_mirror *mirror;
 
 	mirror = expect_faults(test, addr, 4 * TABLE, REQ_WRITE, 4, 1);
-	expect_tags(test, mirror, 4 * TABLE, i, 0);
+	expect_tags(test, mirror, 4 * TABLE, &all);
 }
 
-/* A file without map_pages maps one page a fault. */
+/*
+ * A file without map_pages maps one page a fault. The walks in between get fewer,
+ * also where pages that are there lie between those that are not: one after 10
+ * faults or more, on an average.
+ */
+static const struct pattern file_by_page_params[] = {
+	{ 1, 0, 1 }, { 1, 0, 2 }, { 2, 0, 3 }, { 3, 1, 4 },
+};
+
+KUNIT_ARRAY_PARAM(file_by_page, file_by_page_params, pattern_desc);
+
 static void file_by_page(struct kunit *test)
 {
+	const struct pattern *missing = test->param_value;
 	struct hmm_kunit_file *hf = hmm_kunit_file(test, TABLE);
+	unsigned long addr, nr_missing = 0;
+
+	hmm_kunit_file_fill(test, hf, 0, TAG);
+	addr = hmm_kunit_file_map(test, hf, MAP_SHARED);
+	for (unsigned long i = 0; i < TABLE; i++) {
+		if (matches(missing, i))
+			nr_missing++;
+		else
+			hmm_kunit_read(test, addr + i * PAGE_SIZE);
+	}
+	atomic_set(&hf->nr_faults, 0);
+	hf->mirror = hmm_kunit_mirror(test, addr, TABLE, REQ_READ);
+	KUNIT_ASSERT_EQ(test, hmm_kunit_fault(hf->mirror), 0);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hf->nr_faults), nr_missing);
+	KUNIT_EXPECT_LE(test, hf->nr_walks, nr_missing / 10);
+	hmm_kunit_expect_mapped(test, hf->mirror);
+	expect_tags(test, hf->mirror, TABLE, &none);
+}
+
+/*
+ * After pages that have to be made one by one come pages in the page cache, in
+ * groups of 16 that one fault maps. The walk sees that after the first of them,
+ * whatever number of pages at once was right before: less than the bits of a
+ * long are faulted in vain.
+ */
+static const unsigned int file_fault_around_later_params[] = { 16, 64, 128, 256 };
+
+static void number_desc(const unsigned int *number, char *desc)
+{
+	snprintf(desc, KUNIT_PARAM_DESC_SIZE, "%u", *number);
+}
+
+KUNIT_ARRAY_PARAM(file_fault_around_later, file_fault_around_later_params, number_desc);
+
+static void file_fault_around_later(struct kunit *test)
+{
+	const unsigned int single = *(const unsigned int *)test->param_value;
+	struct hmm_kunit_file *hf = hmm_kunit_file(test, TABLE);
+	unsigned long addr, nr_faults, nr_needed;
 	struct hmm_kunit_mirror *mirror;
+
+	hf->map_pages = true;
+	hmm_kunit_file_fill(test, hf, single, TAG);
+	addr = hmm_kunit_file_map(test, hf, MAP_SHARED);
+	KUNIT_ASSERT_EQ(test, hmm_kunit_read(test, addr), 0);
+	mirror = hmm_kunit_mirror(test, addr, TABLE, REQ_READ);
+	nr_faults = hmm_kunit_nr_faults();
+	KUNIT_ASSERT_EQ(test, hmm_kunit_fault(mirror), 0);
+	nr_faults = hmm_kunit_nr_faults() - nr_faults;
+	nr_needed = single - 1 + (TABLE - single) / (SZ_64K / PAGE_SIZE);
+	KUNIT_EXPECT_GE(test, nr_faults, nr_needed);
+	KUNIT_EXPECT_LT(test, nr_faults, nr_needed + BITS_PER_LONG);
+	hmm_kunit_expect_mapped(test, mirror);
+}
+
+/*
+ * Each page but the first needs two faults, and the first of the two invalidates
+ * the range, as a NUMA hinting fault does that migrates a page which then is
+ * written to. It unmaps the first page, which has to be faulted in each further
+ * round.
+ */
+static void file_two_faults(struct kunit *test)
+{
+	struct hmm_kunit_file *hf = hmm_kunit_file(test, 2 * TABLE);
 	unsigned long addr;
 
-	hmm_kunit_file_fill(test, hf, TAG);
+	hmm_kunit_file_fill(test, hf, 0, TAG);
 	addr = hmm_kunit_file_map(test, hf, MAP_SHARED);
-	mirror = expect_faults(test, addr, TABLE, REQ_READ, TABLE, 1);
-	KUNIT_EXPECT_EQ(test, atomic_read(&hf->nr_faults), TABLE);
-	expect_tags(test, mirror, TABLE, i, TAG + i);
+	KUNIT_ASSERT_EQ(test, hmm_kunit_read(test, addr), TAG);
+	hf->at = ULONG_MAX;
+	hf->first = 1;
+	hf->times = 2 * TABLE - 1;
+	hf->ret = VM_FAULT_NOPAGE;
+	hf->invalidate = true;
+	expect_faults(test, addr, 2 * TABLE, REQ_READ, 2 * (2 * TABLE - 1) + 2, 2 + 1);
 }
 
 /* Fault-around maps 16 pages of the page cache, and the walk finds them. */
@@ -325,12 +491,12 @@ static void file_fault_around(struct kunit *test)
 	unsigned long addr;
 
 	hf->map_pages = true;
-	hmm_kunit_file_fill(test, hf, TAG);
+	hmm_kunit_file_fill(test, hf, 0, TAG);
 	addr = hmm_kunit_file_map(test, hf, MAP_SHARED);
 	mirror = expect_faults(test, addr, 2 * TABLE, REQ_READ,
 			       2 * TABLE / (SZ_64K / PAGE_SIZE), 1);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hf->nr_faults), 0);
-	expect_tags(test, mirror, 2 * TABLE, i, TAG + i);
+	expect_tags(test, mirror, 2 * TABLE, &none);
 }
 
 /* A private mapping of a file gets copies, and the file keeps its pages. */
@@ -340,10 +506,10 @@ static void file_private(struct kunit *test)
 	struct hmm_kunit_mirror *mirror;
 	unsigned long addr;
 
-	hmm_kunit_file_fill(test, hf, TAG);
+	hmm_kunit_file_fill(test, hf, 0, TAG);
 	addr = hmm_kunit_file_map(test, hf, MAP_PRIVATE);
 	mirror = expect_faults(test, addr, TABLE, REQ_WRITE, TABLE, 1);
-	expect_tags(test, mirror, TABLE, i, TAG + i);
+	expect_tags(test, mirror, TABLE, &none);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hf->nr_faults), TABLE);
 }
 
@@ -357,6 +523,7 @@ static const struct failure {
 	{ "oom", VM_FAULT_OOM, -ENOMEM },
 	{ "hwpoison", VM_FAULT_HWPOISON, -EFAULT },
 };
+
 KUNIT_ARRAY_PARAM_DESC(file_fails, file_fails_params, name);
 
 static void file_fails(struct kunit *test)
@@ -367,7 +534,7 @@ static void file_fails(struct kunit *test)
 	struct hmm_kunit_leaf leaf;
 	unsigned long addr;
 
-	hmm_kunit_file_fill(test, hf, TAG);
+	hmm_kunit_file_fill(test, hf, 0, TAG);
 	addr = hmm_kunit_file_map(test, hf, MAP_SHARED);
 	hf->at = 100;
 	hf->times = 1;
@@ -389,13 +556,13 @@ static void file_no_progress(struct kunit *test)
 	struct hmm_kunit_mirror *mirror;
 	unsigned long addr;
 
-	hmm_kunit_file_fill(test, hf, TAG);
+	hmm_kunit_file_fill(test, hf, 0, TAG);
 	addr = hmm_kunit_file_map(test, hf, MAP_SHARED);
 	hf->at = 100;
 	hf->times = 3;
 	hf->ret = VM_FAULT_NOPAGE;
 	mirror = expect_faults(test, addr, TABLE, REQ_READ, TABLE + 3, 1);
-	expect_tags(test, mirror, TABLE, i, TAG + i);
+	expect_tags(test, mirror, TABLE, &none);
 }
 
 /*
@@ -408,16 +575,19 @@ static void file_no_progress_invalidated(struct kunit *test)
 	struct hmm_kunit_mirror *mirror;
 	unsigned long addr;
 
-	hmm_kunit_file_fill(test, hf, TAG);
+	hmm_kunit_file_fill(test, hf, 0, TAG);
 	addr = hmm_kunit_file_map(test, hf, MAP_SHARED);
 	hf->at = 0;
-	hf->times = HMM_KUNIT_MAX_ROUNDS;
+	hf->times = 2 * HMM_KUNIT_MAX_ROUNDS;
 	hf->ret = VM_FAULT_NOPAGE;
 	hf->invalidate = true;
-	fill(test, addr, TABLE, i, i != hf->at);
+	fill(test, addr + PAGE_SIZE, TABLE - 1, &none);
 	mirror = hmm_kunit_mirror(test, addr, TABLE, REQ_READ);
 	KUNIT_EXPECT_EQ(test, hmm_kunit_fault(mirror), -EBUSY);
 	KUNIT_EXPECT_EQ(test, mirror->nr_rounds, HMM_KUNIT_MAX_ROUNDS);
+	/* Two faults a round, and those of the other pages before. */
+	KUNIT_EXPECT_EQ(test, atomic_read(&hf->nr_faults),
+			2 * HMM_KUNIT_MAX_ROUNDS + TABLE - 1);
 }
 
 /* An invalidation elsewhere in the range while it is faulted is not missed. */
@@ -427,13 +597,13 @@ static void file_invalidated(struct kunit *test)
 	struct hmm_kunit_mirror *mirror;
 	unsigned long addr;
 
-	hmm_kunit_file_fill(test, hf, TAG);
+	hmm_kunit_file_fill(test, hf, 0, TAG);
 	addr = hmm_kunit_file_map(test, hf, MAP_SHARED);
 	hf->at = TABLE + 10;
 	hf->times = 1;
 	hf->invalidate = true;
 	mirror = expect_faults(test, addr, 2 * TABLE, REQ_READ, 2 * TABLE + 1, 2);
-	expect_tags(test, mirror, 2 * TABLE, i, TAG + i);
+	expect_tags(test, mirror, 2 * TABLE, &none);
 }
 
 /* A handler that drops the mmap lock. */
@@ -444,6 +614,7 @@ static const struct drops {
 	{ "retry", VM_FAULT_RETRY },
 	{ "completed", VM_FAULT_NOPAGE | VM_FAULT_COMPLETED },
 };
+
 KUNIT_ARRAY_PARAM_DESC(file_drops_lock, file_drops_lock_params, name);
 
 static void file_drops_lock(struct kunit *test)
@@ -452,7 +623,7 @@ static void file_drops_lock(struct kunit *test)
 	struct hmm_kunit_mirror *mirror;
 	unsigned long addr;
 
-	hmm_kunit_file_fill(test, hf, TAG);
+	hmm_kunit_file_fill(test, hf, 0, TAG);
 	addr = hmm_kunit_file_map(test, hf, MAP_SHARED);
 	hf->at = 100;
 	hf->times = 2;
@@ -462,38 +633,42 @@ static void file_drops_lock(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, hmm_range_fault_unlocked_timeout(&mirror->range, HZ), 0);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hf->nr_faults), TABLE + 2);
 	hmm_kunit_expect_mapped(test, mirror);
-	expect_tags(test, mirror, TABLE, i, TAG + i);
+	expect_tags(test, mirror, TABLE, &none);
 }
 
-/* One call over VMAs of several kinds. */
+/* One call over VMAs of several kinds, which end inside page tables. */
 static void several_vmas(struct kunit *test)
 {
 	struct hmm_kunit_file *hf = hmm_kunit_file(test, TABLE);
 	unsigned long addr = hmm_kunit_anon(test, 3 * TABLE);
 	struct hmm_kunit_mirror *mirror;
 
-	hmm_kunit_file_fill(test, hf, TAG);
-	KUNIT_ASSERT_EQ(test, addr + PMD_SIZE,
-			kunit_vm_mmap(test, hf->file, addr + PMD_SIZE, PMD_SIZE,
+	hmm_kunit_file_fill(test, hf, 0, TAG);
+	KUNIT_ASSERT_EQ(test, addr + 7 * PAGE_SIZE,
+			kunit_vm_mmap(test, hf->file, addr + 7 * PAGE_SIZE, PMD_SIZE,
 				      PROT_READ | PROT_WRITE,
 				      MAP_FIXED | MAP_SHARED, 0));
 	mirror = expect_faults(test, addr, 3 * TABLE, REQ_WRITE, 3 * TABLE, 1);
-	expect_tags(test, mirror, 3 * TABLE, i,
-		    i / TABLE == 1 ? TAG + i - TABLE : 0);
+	for (unsigned long i = 0; i < 3 * TABLE; i++)
+		hmm_kunit_expect_tag(test, mirror, i,
+				     i >= 7 && i < 7 + TABLE ? TAG + i - 7 : 0);
 }
 
 static struct kunit_case hmm_fault_cases[] = {
 	KUNIT_CASE(present),
-	KUNIT_CASE_PARAM(one_hole, one_hole_gen_params),
-	KUNIT_CASE_PARAM(mixed_holes, mixed_holes_gen_params),
+	KUNIT_CASE_PARAM(holes, holes_gen_params),
 	KUNIT_CASE(cold_write),
 	KUNIT_CASE(cold_unaligned),
 	KUNIT_CASE(cold_read),
 	KUNIT_CASE(snapshot),
+	KUNIT_CASE(requested_pages),
+	KUNIT_CASE(guard_page),
+	KUNIT_CASE(no_access),
 	KUNIT_CASE(cow_one),
 	KUNIT_CASE(cow_all),
 	KUNIT_CASE(cow_between_present),
 	KUNIT_CASE(cow_between_holes),
+	KUNIT_CASE(cow_unlocked),
 	KUNIT_CASE(forked),
 	KUNIT_CASE(thp_cold),
 	KUNIT_CASE(thp_inside),
@@ -501,8 +676,10 @@ static struct kunit_case hmm_fault_cases[] = {
 	KUNIT_CASE(thp_zero),
 	KUNIT_CASE(thp_forked),
 	KUNIT_CASE(hugetlb_cold),
-	KUNIT_CASE(file_by_page),
+	KUNIT_CASE_PARAM(file_by_page, file_by_page_gen_params),
 	KUNIT_CASE(file_fault_around),
+	KUNIT_CASE_PARAM(file_fault_around_later, file_fault_around_later_gen_params),
+	KUNIT_CASE(file_two_faults),
 	KUNIT_CASE(file_private),
 	KUNIT_CASE_PARAM(file_fails, file_fails_gen_params),
 	KUNIT_CASE(file_no_progress),
@@ -517,4 +694,5 @@ static struct kunit_suite hmm_fault_suite = {
 	.name = "hmm_fault",
 	.test_cases = hmm_fault_cases,
 };
+
 kunit_test_suite(hmm_fault_suite);

@@ -26,7 +26,6 @@ static bool hmm_kunit_invalidate(struct mmu_interval_notifier *notifier,
 
 	spin_lock(&mirror->lock);
 	mmu_interval_set_seq(notifier, cur_seq);
-	mirror->nr_invalidations++;
 	spin_unlock(&mirror->lock);
 	return true;
 }
@@ -53,8 +52,10 @@ struct hmm_kunit_mirror *hmm_kunit_mirror(struct kunit *test,
 
 	mirror = kunit_kzalloc(test, sizeof(*mirror), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, mirror);
-	pfns = kvcalloc(npages, sizeof(*pfns), GFP_KERNEL);
+	pfns = kvmalloc_array(npages, sizeof(*pfns), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, pfns);
+	for (unsigned long i = 0; i < npages; i++)
+		pfns[i] = HMM_KUNIT_POISON;
 	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, hmm_kunit_kvfree,
 							   pfns));
 
@@ -83,6 +84,7 @@ int hmm_kunit_fault(struct hmm_kunit_mirror *mirror)
 	int ret;
 
 	mirror->nr_rounds = 0;
+	mirror->nr_stale = 0;
 	do {
 		mirror->nr_rounds++;
 		range->notifier_seq = mmu_interval_read_begin(range->notifier);
@@ -93,8 +95,10 @@ int hmm_kunit_fault(struct hmm_kunit_mirror *mirror)
 			continue;
 
 		spin_lock(&mirror->lock);
-		if (mmu_interval_read_retry(range->notifier, range->notifier_seq))
+		if (mmu_interval_read_retry(range->notifier, range->notifier_seq)) {
+			mirror->nr_stale++;
 			ret = -EBUSY;
+		}
 		spin_unlock(&mirror->lock);
 	} while (ret == -EBUSY && mirror->nr_rounds < HMM_KUNIT_MAX_ROUNDS);
 
@@ -229,6 +233,12 @@ void hmm_kunit_madvise(struct kunit *test, unsigned long addr,
 	kunit_skip(test, "a module cannot call do_madvise()");
 }
 
+void hmm_kunit_allow_thp(struct kunit *test, unsigned long addr,
+			 unsigned long npages)
+{
+	kunit_skip(test, "a module cannot call do_madvise()");
+}
+
 struct mm_struct *hmm_kunit_fork(struct kunit *test)
 {
 	kunit_skip(test, "a module cannot call kernel_clone()");
@@ -240,6 +250,21 @@ unsigned long hmm_kunit_hugetlb(struct kunit *test, unsigned long npages)
 }
 
 #else
+
+void hmm_kunit_allow_thp(struct kunit *test, unsigned long addr,
+			 unsigned long npages)
+{
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+	if (!(transparent_hugepage_flags & (BIT(TRANSPARENT_HUGEPAGE_FLAG) |
+					    BIT(TRANSPARENT_HUGEPAGE_REQ_MADV_FLAG))))
+		kunit_skip(test, "transparent huge pages are switched off");
+	/* As if khugepaged had the mm already: it must not collapse anything. */
+	mm_flags_set(MMF_VM_HUGEPAGE, current->mm);
+	hmm_kunit_madvise(test, addr, npages, MADV_HUGEPAGE);
+#else
+	kunit_skip(test, "no transparent huge pages");
+#endif
+}
 
 void hmm_kunit_madvise(struct kunit *test, unsigned long addr,
 		       unsigned long npages, int advice)
@@ -321,10 +346,8 @@ unsigned long hmm_kunit_thp(struct kunit *test, unsigned long npages)
 {
 	unsigned long addr;
 
-	if (!IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE))
-		kunit_skip(test, "no transparent huge pages");
 	addr = hmm_kunit_mmap(test, NULL, npages, MAP_PRIVATE | MAP_ANONYMOUS);
-	hmm_kunit_madvise(test, addr, npages, MADV_HUGEPAGE);
+	hmm_kunit_allow_thp(test, addr, npages);
 	return addr;
 }
 
@@ -334,9 +357,14 @@ static vm_fault_t hmm_kunit_file_fault(struct vm_fault *vmf)
 	const vm_fault_t drops = VM_FAULT_RETRY | VM_FAULT_COMPLETED;
 
 	atomic_inc(&hf->nr_faults);
-	if (hf->times && vmf->pgoff == hf->at &&
+	if (hf->mirror && (!vmf->pgoff || hf->mirror->range.hmm_pfns[vmf->pgoff - 1] !=
+					  HMM_KUNIT_POISON))
+		hf->nr_walks++;
+	if (hf->times && (vmf->pgoff == hf->at ||
+			  (hf->at == ULONG_MAX && vmf->pgoff == hf->first)) &&
 	    (!(hf->ret & drops) || vmf->flags & FAULT_FLAG_ALLOW_RETRY)) {
 		hf->times--;
+		hf->first++;
 		if (hf->sleep_ms)
 			msleep(hf->sleep_ms);
 		if (hf->invalidate)
@@ -394,11 +422,12 @@ struct hmm_kunit_file *hmm_kunit_file(struct kunit *test, unsigned long npages)
 	return hf;
 }
 
-void hmm_kunit_file_fill(struct kunit *test, struct hmm_kunit_file *hf, u64 tag)
+void hmm_kunit_file_fill(struct kunit *test, struct hmm_kunit_file *hf,
+			 pgoff_t first, u64 tag)
 {
 	loff_t size = i_size_read(file_inode(hf->file)), pos;
 
-	for (pos = 0; pos < size; pos += PAGE_SIZE) {
+	for (pos = (loff_t)first << PAGE_SHIFT; pos < size; pos += PAGE_SIZE) {
 		u64 page_tag = tag + (pos >> PAGE_SHIFT);
 		loff_t at = pos;
 

@@ -30,19 +30,24 @@
 /* A mirror that needs more rounds than this to get a valid range is stuck. */
 #define HMM_KUNIT_MAX_ROUNDS 1000
 
+/* What an array holds that nobody has filled, but for what HMM must keep. */
+#define HMM_KUNIT_POISON \
+	(0x5a5a5a5a5a5a5a5aul & ~(HMM_PFN_DMA_MAPPED | HMM_PFN_P2PDMA | \
+				  HMM_PFN_P2PDMA_BUS))
+
 /*
  * struct hmm_kunit_mirror - a range of user memory as a driver mirrors it
  * @notifier: covers the range
  * @lock: what serialises a driver's page tables with invalidations
- * @nr_invalidations: calls of the callback, under @lock
- * @nr_rounds: calls of hmm_range_fault() since hmm_kunit_fault() was called
- * @range: the range and its array
+ * @nr_rounds: calls of hmm_range_fault() that hmm_kunit_fault() needed
+ * @nr_stale: those that returned 0 for a range that was no longer valid
+ * @range: the range and its array; each entry is HMM_KUNIT_POISON at first
  */
 struct hmm_kunit_mirror {
 	struct mmu_interval_notifier notifier;
 	spinlock_t lock;
-	unsigned long nr_invalidations;
 	unsigned int nr_rounds;
+	unsigned int nr_stale;
 	struct hmm_range range;
 };
 
@@ -88,6 +93,8 @@ void hmm_kunit_expect_tag(struct kunit *test,
 unsigned long hmm_kunit_anon(struct kunit *test, unsigned long npages);
 /* The same where the next fault maps a THP. */
 unsigned long hmm_kunit_thp(struct kunit *test, unsigned long npages);
+void hmm_kunit_allow_thp(struct kunit *test, unsigned long addr,
+			 unsigned long npages);
 /* Empty mapping of @npages base pages in 2M pages of hugetlbfs. */
 unsigned long hmm_kunit_hugetlb(struct kunit *test, unsigned long npages);
 void hmm_kunit_madvise(struct kunit *test, unsigned long addr,
@@ -100,7 +107,12 @@ struct mm_struct *hmm_kunit_fork(struct kunit *test);
  * @file: the file
  * @map_pages: mappings made from now on map around a read fault
  * @nr_faults: calls of the fault handler
- * @at: page offset where the handler does not just map the page
+ * @mirror: if not NULL, of the whole mapping of the file: count its walks
+ * @nr_walks: calls that are the first after a walk of @mirror's range, told by
+ *	the array, in which the page before the one that is faulted has been
+ *	filled in
+ * @at: page offset where the handler does not just map the page; ULONG_MAX for
+ *	each page the first time
  * @times: how often it still does so
  * @ret: and what it returns then; VM_FAULT_RETRY and VM_FAULT_COMPLETED drop the
  *	lock and are returned only where that is allowed; 0 maps the page, all
@@ -114,6 +126,8 @@ struct hmm_kunit_file {
 	struct file *file;
 	bool map_pages;
 	atomic_t nr_faults;
+	struct hmm_kunit_mirror *mirror;
+	unsigned int nr_walks;
 	pgoff_t at;
 	unsigned int times;
 	vm_fault_t ret;
@@ -124,11 +138,13 @@ struct hmm_kunit_file {
 	struct file_operations fops;
 	const struct vm_operations_struct *shmem_vm_ops;
 	struct vm_operations_struct vm_ops[2];
+	pgoff_t first;
 };
 
 struct hmm_kunit_file *hmm_kunit_file(struct kunit *test, unsigned long npages);
-/* Every page of the file is in the page cache and holds tag + its offset. */
-void hmm_kunit_file_fill(struct kunit *test, struct hmm_kunit_file *hf, u64 tag);
+/* From @first on, each page is in the page cache and holds tag + its offset. */
+void hmm_kunit_file_fill(struct kunit *test, struct hmm_kunit_file *hf,
+			 pgoff_t first, u64 tag);
 /* Map the whole file, aligned to PMD_SIZE, MAP_SHARED or MAP_PRIVATE. */
 unsigned long hmm_kunit_file_map(struct kunit *test, struct hmm_kunit_file *hf,
 				 unsigned long flags);

@@ -44,7 +44,7 @@ end_group() {
 
 finish() {
 	local status=$?
-	trap '' EXIT INT TERM HUP
+	trap '' EXIT INT TERM HUP PIPE
 	[ -z "$job" ] || end_group "$job"
 	[ -z "$tmp" ] || rm -rf "$tmp"
 	exit "$status"
@@ -53,6 +53,7 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 trap 'exit 129' HUP
+trap 'exit 141' PIPE
 
 # A directory in $tmp that goes when the script does.
 scratch() {
@@ -162,7 +163,8 @@ toolchain() {
 	export CCACHE_NOHASHDIR=1 CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-5G}
 	export KBUILD_BUILD_TIMESTAMP=1970-01-01 KBUILD_BUILD_VERSION=1
 	export KBUILD_BUILD_USER=hmm KBUILD_BUILD_HOST=hmm LOCALVERSION=
-	export PYTHONDONTWRITEBYTECODE=1
+	# The distribution's python3, which has the modules that were installed.
+	export PYTHONDONTWRITEBYTECODE=1 PATH=/usr/bin:$PATH
 }
 
 # kmake ENGINE ARGUMENT...: make in build/test, with the objects of ENGINE.
@@ -170,8 +172,8 @@ kmake() {
 	make -C "$build/test" ARCH="${1/uml/um}" O="$build/$1" "${make_options[@]}" "${@:2}"
 }
 
-# compose TREEISH: add the KUnit overlay to a tree of build/linux, print the commit.
-# The caller has called scratch.
+# compose TREEISH [PARENT]: add the KUnit overlay to a tree of build/linux, print
+# the commit. The caller has called scratch.
 # shellcheck disable=SC2016 # make's variables
 compose() {
 	(
@@ -185,7 +187,9 @@ compose() {
 		hook mm/Makefile '^obj-$(CONFIG_LAZY_MMU_MODE_KUNIT_TEST) ' a \
 			'obj-$(CONFIG_HMM_KUNIT_TEST) += tests/hmm/'
 		hook MAINTAINERS '^F:	mm\/hmm\*$' a 'F:	mm/tests/hmm/'
-		nobody git commit-tree -m 'mm/hmm: add KUnit tests' "$(git write-tree)"
+		nobody git commit-tree ${2:+-p "$2"} -m 'mm/hmm: add KUnit tests' \
+			-m 'What hmm_range_fault() faults and reports is compared with the page tables.' \
+			"$(git write-tree)"
 	)
 }
 
