@@ -40,6 +40,7 @@ static void hmm_kunit_mirror_remove(void *mirror)
 }
 
 KUNIT_DEFINE_ACTION_WRAPPER(hmm_kunit_kvfree, kvfree, const void *);
+KUNIT_DEFINE_ACTION_WRAPPER(hmm_kunit_fput, fput, struct file *);
 
 /* A mirror of @npages pages from @start; its range asks for @default_flags. */
 struct hmm_kunit_mirror *hmm_kunit_mirror(struct kunit *test,
@@ -309,8 +310,6 @@ struct mm_struct *hmm_kunit_fork(struct kunit *test)
 	return fork.mm;
 }
 
-KUNIT_DEFINE_ACTION_WRAPPER(hmm_kunit_fput, fput, struct file *);
-
 unsigned long hmm_kunit_hugetlb(struct kunit *test, unsigned long npages)
 {
 	struct file *file;
@@ -377,32 +376,11 @@ static vm_fault_t hmm_kunit_file_fault(struct vm_fault *vmf)
 	return hf->shmem_vm_ops->fault(vmf);
 }
 
-static int hmm_kunit_file_mmap_prepare(struct vm_area_desc *desc)
-{
-	struct hmm_kunit_file *hf =
-		container_of(desc->file->f_op, struct hmm_kunit_file, fops);
-	struct vm_operations_struct *vm_ops = &hf->vm_ops[hf->map_pages];
-	int ret = hf->shmem_fops->mmap_prepare(desc);
-
-	if (ret)
-		return ret;
-	hf->shmem_vm_ops = desc->vm_ops;
-	*vm_ops = *desc->vm_ops;
-	vm_ops->fault = hmm_kunit_file_fault;
-	vm_ops->map_pages = hf->map_pages ? filemap_map_pages : NULL;
-	desc->vm_ops = vm_ops;
-	desc->private_data = hf;
-	return 0;
-}
-
-static void hmm_kunit_file_put(void *data)
-{
-	struct hmm_kunit_file *hf = data;
-
-	/* The last reference goes later, from a worker. */
-	hf->file->f_op = hf->shmem_fops;
-	fput(hf->file);
-}
+/* Without and with map_pages. */
+static const struct vm_operations_struct hmm_kunit_vm_ops[] = {
+	{ .fault = hmm_kunit_file_fault },
+	{ .fault = hmm_kunit_file_fault, .map_pages = filemap_map_pages },
+};
 
 struct hmm_kunit_file *hmm_kunit_file(struct kunit *test, unsigned long npages)
 {
@@ -413,12 +391,8 @@ struct hmm_kunit_file *hmm_kunit_file(struct kunit *test, unsigned long npages)
 	hf->file = shmem_file_setup("hmm_kunit", npages * PAGE_SIZE,
 				    mk_vma_flags(VMA_NORESERVE_BIT));
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, hf->file);
-	hf->shmem_fops = hf->file->f_op;
-	hf->fops = *hf->shmem_fops;
-	hf->fops.mmap_prepare = hmm_kunit_file_mmap_prepare;
-	hf->file->f_op = &hf->fops;
-	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, hmm_kunit_file_put,
-							   hf));
+	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, hmm_kunit_fput,
+							   hf->file));
 	return hf;
 }
 
@@ -440,9 +414,23 @@ void hmm_kunit_file_fill(struct kunit *test, struct hmm_kunit_file *hf,
 unsigned long hmm_kunit_file_map(struct kunit *test, struct hmm_kunit_file *hf,
 				 unsigned long flags)
 {
-	return hmm_kunit_mmap(test, hf->file,
+	struct vm_area_struct *vma;
+	unsigned long addr;
+
+	addr = hmm_kunit_mmap(test, hf->file,
 			      i_size_read(file_inode(hf->file)) >> PAGE_SHIFT,
 			      flags);
+	mmap_write_lock(current->mm);
+	vma = vma_lookup(current->mm, addr);
+	if (vma) {
+		vma_start_write(vma);
+		hf->shmem_vm_ops = vma->vm_ops;
+		vma->vm_ops = &hmm_kunit_vm_ops[hf->map_pages];
+		vma->vm_private_data = hf;
+	}
+	mmap_write_unlock(current->mm);
+	KUNIT_ASSERT_NOT_NULL(test, vma);
+	return addr;
 }
 
 MODULE_DESCRIPTION("KUnit tests for HMM");

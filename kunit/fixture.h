@@ -45,7 +45,7 @@
  */
 struct hmm_kunit_mirror {
 	struct mmu_interval_notifier notifier;
-	spinlock_t lock;
+	spinlock_t lock;	/* see above */
 	unsigned int nr_rounds;
 	unsigned int nr_stale;
 	struct hmm_range range;
@@ -112,7 +112,8 @@ struct mm_struct *hmm_kunit_fork(struct kunit *test);
  *	the array, in which the page before the one that is faulted has been
  *	filled in
  * @at: page offset where the handler does not just map the page; ULONG_MAX for
- *	each page the first time
+ *	each page in turn, from @first on
+ * @first: next page for which it does so
  * @times: how often it still does so
  * @ret: and what it returns then; VM_FAULT_RETRY and VM_FAULT_COMPLETED drop the
  *	lock and are returned only where that is allowed; 0 maps the page, all
@@ -129,23 +130,20 @@ struct hmm_kunit_file {
 	struct hmm_kunit_mirror *mirror;
 	unsigned int nr_walks;
 	pgoff_t at;
+	pgoff_t first;
 	unsigned int times;
 	vm_fault_t ret;
 	unsigned int sleep_ms;
 	bool invalidate;
-	/* private: */
-	const struct file_operations *shmem_fops;
-	struct file_operations fops;
+	/* private: what the mapping did before */
 	const struct vm_operations_struct *shmem_vm_ops;
-	struct vm_operations_struct vm_ops[2];
-	pgoff_t first;
 };
 
 struct hmm_kunit_file *hmm_kunit_file(struct kunit *test, unsigned long npages);
 /* From @first on, each page is in the page cache and holds tag + its offset. */
 void hmm_kunit_file_fill(struct kunit *test, struct hmm_kunit_file *hf,
 			 pgoff_t first, u64 tag);
-/* Map the whole file, aligned to PMD_SIZE, MAP_SHARED or MAP_PRIVATE. */
+/* Map the whole file with that handler, aligned to PMD_SIZE, MAP_SHARED or MAP_PRIVATE. */
 unsigned long hmm_kunit_file_map(struct kunit *test, struct hmm_kunit_file *hf,
 				 unsigned long flags);
 

@@ -173,7 +173,8 @@ kmake() {
 }
 
 # compose TREEISH [PARENT]: add the KUnit overlay to a tree of build/linux, print
-# the commit. The caller has called scratch.
+# the commit: one that is the same everywhere, or the caller's own, on PARENT. The
+# caller has called scratch.
 # shellcheck disable=SC2016 # make's variables
 compose() {
 	(
@@ -187,7 +188,9 @@ compose() {
 		hook mm/Makefile '^obj-$(CONFIG_LAZY_MMU_MODE_KUNIT_TEST) ' a \
 			'obj-$(CONFIG_HMM_KUNIT_TEST) += tests/hmm/'
 		hook MAINTAINERS '^F:	mm\/hmm\*$' a 'F:	mm/tests/hmm/'
-		nobody git commit-tree ${2:+-p "$2"} -m 'mm/hmm: add KUnit tests' \
+		make_commit=(nobody git commit-tree)
+		[ $# = 1 ] || make_commit=(git commit-tree -p "$2")
+		"${make_commit[@]}" -m 'mm/hmm: add KUnit tests' \
 			-m 'What hmm_range_fault() faults and reports is compared with the page tables.' \
 			"$(git write-tree)"
 	)
