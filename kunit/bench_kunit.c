@@ -14,11 +14,6 @@
 
 #define NPAGES (32 * HMM_KUNIT_TABLE)
 
-enum {
-	REQ_READ = HMM_PFN_REQ_FAULT,
-	REQ_WRITE = HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE,
-};
-
 static u64 timed(struct kunit *test, struct hmm_kunit_mirror *mirror)
 {
 	u64 start, end;

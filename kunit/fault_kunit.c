@@ -16,11 +16,6 @@
 #define TABLE HMM_KUNIT_TABLE
 #define TAG 0x686d6d0000000000ull
 
-enum {
-	REQ_READ = HMM_PFN_REQ_FAULT,
-	REQ_WRITE = HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE,
-};
-
 /* Mirror [addr, addr + npages) and expect that many faults and rounds. */
 static struct hmm_kunit_mirror *expect_faults(struct kunit *test,
 					      unsigned long addr,

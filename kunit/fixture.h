@@ -27,6 +27,12 @@
 /* Entries, and pages, of one page table of the lowest level. */
 #define HMM_KUNIT_TABLE (PMD_SIZE / PAGE_SIZE)
 
+/* What a range may ask for. */
+enum {
+	REQ_READ = HMM_PFN_REQ_FAULT,
+	REQ_WRITE = HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE,
+};
+
 /* A mirror that needs more rounds than this to get a valid range is stuck. */
 #define HMM_KUNIT_MAX_ROUNDS 1000
 

@@ -145,13 +145,13 @@ nobody() {
 	GIT_COMMITTER_EMAIL=nobody@localhost GIT_COMMITTER_DATE='@0 +0000' "$@"
 }
 
-# The patches of the series, in order.
+# The patches of the series, in order: a path a line.
 series_patches() {
-	sed '/^#/d' "$root/series"
+	sed "/^#/d; s,^,$root/patches/," "$root/series"
 }
 
 series_hash() {
-	(cd "$root/patches" && cat ../series && series_patches | xargs -r cat --) |
+	{ cat "$root/series" && series_patches | xargs -r -d '\n' cat --; } |
 		git hash-object --stdin
 }
 
@@ -159,17 +159,23 @@ series_hash() {
 # that changes from day to day or from host to host.
 make_options=('CC=ccache gcc')
 toolchain() {
-	export CCACHE_DIR=${CCACHE_DIR:-$cache/ccache} CCACHE_BASEDIR=$build
-	export CCACHE_NOHASHDIR=1 CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-5G}
+	export CCACHE_DIR=${CCACHE_DIR:-$cache/ccache} CCACHE_NOHASHDIR=1
+	export CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-5G}
 	export KBUILD_BUILD_TIMESTAMP=1970-01-01 KBUILD_BUILD_VERSION=1
 	export KBUILD_BUILD_USER=hmm KBUILD_BUILD_HOST=hmm LOCALVERSION=
 	# The distribution's python3, which has the modules that were installed.
 	export PYTHONDONTWRITEBYTECODE=1 PATH=/usr/bin:$PATH
 }
 
+# Where the objects of ENGINE are: right below the tree, so that a compiler sees
+# relative paths only, and the cache of compilations serves every checkout.
+objects() {
+	echo "$build/test/$1"
+}
+
 # kmake ENGINE ARGUMENT...: make in build/test, with the objects of ENGINE.
 kmake() {
-	make -C "$build/test" ARCH="${1/uml/um}" O="$build/$1" "${make_options[@]}" "${@:2}"
+	make -C "$build/test" ARCH="${1/uml/um}" O="$(objects "$1")" "${make_options[@]}" "${@:2}"
 }
 
 # compose TREEISH [PARENT]: add the KUnit overlay to a tree of build/linux, print
