@@ -110,6 +110,12 @@ need() {
 		die "cannot install ${missing[*]}; see $build/log/install"
 }
 
+# What scripts/kunit needs for each engine; all who call it ask for all at once.
+uml_needs=(git make gcc flex bison bc python3:/usr/bin/python3 jq ccache util-linux:flock
+	libc6-dev:/usr/include/stdio.h xz-utils:xz)
+x86_64_needs=(qemu-system-x86:qemu-system-x86_64 libelf-dev:/usr/include/gelf.h
+	libssl-dev:/usr/include/openssl/ssl.h)
+
 install_packages() {
 	export DEBIAN_FRONTEND=noninteractive
 	apt-get -q update && apt-get -q install -y --no-install-recommends "$@"
