@@ -649,6 +649,57 @@ static void several_vmas(struct kunit *test)
 				     i >= 7 && i < 7 + TABLE ? TAG + i - 7 : 0);
 }
 
+/*
+ * Each allocation of a fault fails once: that is reported, nothing is lost, and
+ * the next call gets the page.
+ */
+static const struct injected {
+	const char *name;
+	bool shared;
+	/* At least: a page for each fault, and for what is not shared a table. */
+	unsigned int nr_allocations;
+} out_of_memory_params[] = {
+	{ "cold", false, 1 + 3 },
+	{ "cow", true, 3 },
+};
+
+KUNIT_ARRAY_PARAM_DESC(out_of_memory, out_of_memory_params, name);
+
+static void out_of_memory(struct kunit *test)
+{
+	const struct injected *param = test->param_value;
+	struct hmm_kunit_mirror *mirror;
+	unsigned int nth, failed = 0;
+	bool injected;
+	int ret;
+
+	hmm_kunit_inject(test);
+	for (nth = 1; ; nth++) {
+		unsigned long addr = hmm_kunit_anon(test, 3);
+
+		if (param->shared) {
+			fill(test, addr, 3, &none);
+			hmm_kunit_fork(test);
+		}
+		mirror = hmm_kunit_mirror(test, addr, 3, REQ_WRITE);
+		hmm_kunit_fail_nth(nth);
+		ret = hmm_kunit_fault(mirror);
+		injected = hmm_kunit_has_failed();
+		if (ret) {
+			KUNIT_EXPECT_TRUE(test, injected);
+			KUNIT_EXPECT_EQ(test, ret, -ENOMEM);
+			failed++;
+			ret = hmm_kunit_fault(mirror);
+		}
+		KUNIT_ASSERT_EQ(test, ret, 0);
+		hmm_kunit_expect_mapped(test, mirror);
+		expect_tags(test, mirror, 3, param->shared ? &none : &all);
+		if (!injected)
+			break;
+	}
+	KUNIT_EXPECT_GE(test, failed, param->nr_allocations);
+}
+
 static struct kunit_case hmm_fault_cases[] = {
 	KUNIT_CASE(present),
 	KUNIT_CASE_PARAM(holes, holes_gen_params),
@@ -682,6 +733,7 @@ static struct kunit_case hmm_fault_cases[] = {
 	KUNIT_CASE(file_invalidated),
 	KUNIT_CASE_PARAM(file_drops_lock, file_drops_lock_gen_params),
 	KUNIT_CASE(several_vmas),
+	KUNIT_CASE_PARAM(out_of_memory, out_of_memory_gen_params),
 	{}
 };
 

@@ -3,6 +3,7 @@
  * Fixtures of the HMM suites, described in fixture.h.
  */
 #include <linux/completion.h>
+#include <linux/debugfs.h>
 #include <linux/delay.h>
 #include <linux/highmem.h>
 #include <linux/hugetlb.h>
@@ -330,6 +331,49 @@ unsigned long hmm_kunit_hugetlb(struct kunit *test, unsigned long npages)
 }
 
 #endif /* MODULE */
+
+#ifdef CONFIG_FAULT_INJECTION_DEBUG_FS
+
+/* The variable behind a file of debugfs: nothing but debugfs sets these. */
+static void *hmm_kunit_knob(struct kunit *test, const char *dir, const char *file)
+{
+	struct dentry *parent, *dentry;
+	void *knob;
+
+	parent = debugfs_lookup(dir, NULL);
+	if (!parent)
+		kunit_skip(test, "no %s in debugfs", dir);
+	dentry = debugfs_lookup(file, parent);
+	dput(parent);
+	KUNIT_ASSERT_NOT_NULL(test, dentry);
+	knob = d_inode(dentry)->i_private;
+	dput(dentry);
+	return knob;
+}
+
+void hmm_kunit_inject(struct kunit *test)
+{
+	static const char * const dirs[] = { "failslab", "fail_page_alloc" };
+
+	for (int i = 0; i < ARRAY_SIZE(dirs); i++) {
+		*(bool *)hmm_kunit_knob(test, dirs[i], "ignore-gfp-wait") = false;
+		*(unsigned long *)hmm_kunit_knob(test, dirs[i], "verbose") = 0;
+	}
+	*(bool *)hmm_kunit_knob(test, "fail_page_alloc", "ignore-gfp-highmem") = false;
+	*(u32 *)hmm_kunit_knob(test, "fail_page_alloc", "min-order") = 0;
+}
+
+void hmm_kunit_fail_nth(unsigned int nth)
+{
+	current->fail_nth = nth;
+}
+
+bool hmm_kunit_has_failed(void)
+{
+	return !xchg(&current->fail_nth, 0);
+}
+
+#endif
 
 unsigned long hmm_kunit_anon(struct kunit *test, unsigned long npages)
 {

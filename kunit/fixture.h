@@ -108,6 +108,29 @@ void hmm_kunit_madvise(struct kunit *test, unsigned long addr,
 /* Share the whole mm copy-on-write with another, as fork() does. */
 struct mm_struct *hmm_kunit_fork(struct kunit *test);
 
+#ifdef CONFIG_FAULT_INJECTION_DEBUG_FS
+/* Let single allocations fail, those that may sleep too; or skip the case. */
+void hmm_kunit_inject(struct kunit *test);
+/* From now on, the @nth allocation of this task fails, counted from 1. */
+void hmm_kunit_fail_nth(unsigned int nth);
+/* Whether there were so many; none fails from now on. */
+bool hmm_kunit_has_failed(void);
+#else
+static inline void hmm_kunit_inject(struct kunit *test)
+{
+	kunit_skip(test, "no fault injection");
+}
+
+static inline void hmm_kunit_fail_nth(unsigned int nth)
+{
+}
+
+static inline bool hmm_kunit_has_failed(void)
+{
+	return false;
+}
+#endif
+
 /*
  * struct hmm_kunit_file - a file of the test's own, on shmem
  * @file: the file

@@ -70,7 +70,7 @@ step() {
 	mkdir -p "$(dirname "$log")"
 	say "$what ..."
 	set -m	# a process group of its own
-	{ "$@"; } </dev/null >"$log" 2>&1 8>&- 9>&- &
+	{ "$@"; } </dev/null >"$log" 2>&1 &
 	job=$!
 	set +m
 	while kill -0 "$job" 2>/dev/null; do
@@ -121,6 +121,14 @@ install_packages() {
 	apt-get -q update && apt-get -q install -y --no-install-recommends "$@"
 }
 
+# room DIRECTORY GB: there is so much free where DIRECTORY is or will be.
+room() {
+	local free
+	mkdir -p "$1"
+	free=$(df --output=avail -BG "$1" | tail -n 1 | tr -dc 0-9)
+	[ "$free" -ge "$2" ] || die "$1 has $free GB free, $2 are wanted"
+}
+
 # pin KEY: the values that configs/base gives KEY, a line each.
 pin() {
 	sed -n "s/^$1 //p" "$root/configs/base"
@@ -151,9 +159,32 @@ nobody() {
 	GIT_COMMITTER_EMAIL=nobody@localhost GIT_COMMITTER_DATE='@0 +0000' "$@"
 }
 
+# new_repo DIRECTORY REPOSITORY: an empty git repository that has the objects of
+# REPOSITORY, which is only read.
+new_repo() {
+	rm -rf "$1"
+	git init -q -b base "$1"
+	echo "$2/objects" >"$1/.git/objects/info/alternates"
+	[ ! -e "$2/shallow" ] || cp "$2/shallow" "$1/.git/shallow"
+	git -C "$1" config gc.auto 0
+}
+
 # The patches of the series, in order: a path a line.
 series_patches() {
 	sed "/^#/d; s,^,$root/patches/," "$root/series"
+}
+
+# sparse_tree DIRECTORY [DIR...]: a repository of its own with the base, of which
+# the directories that the patches touch are checked out, and each DIR.
+sparse_tree() {
+	new_repo "$1" "$build/linux/.git"
+	cd "$1" || return
+	{
+		series_patches |
+			xargs -r -d '\n' sed -nE 's,^(---|\+\+\+) [ab]/(.*)/[^/]*$,\2,p'
+		printf '%s\n' mm "${@:2}"
+	} | sort -u | git sparse-checkout set --cone --stdin
+	git reset -q --hard "$(git -C "$build/linux" rev-parse base)"
 }
 
 series_hash() {
@@ -173,15 +204,36 @@ toolchain() {
 	export PYTHONDONTWRITEBYTECODE=1 PATH=/usr/bin:$PATH
 }
 
-# Where the objects of ENGINE are: right below the tree, so that a compiler sees
-# relative paths only, and the cache of compilations serves every checkout.
+# A build is named ENGINE or ENGINE-FLAVOUR: uml, x86_64, uml-kasan. Its objects
+# are right below the tree, so that a compiler sees relative paths only, and the
+# cache of compilations serves every checkout.
 objects() {
 	echo "$build/test/$1"
 }
 
-# kmake ENGINE ARGUMENT...: make in build/test, with the objects of ENGINE.
+# kmake BUILD ARGUMENT...: make in build/test.
 kmake() {
-	make -C "$build/test" ARCH="${1/uml/um}" O="$(objects "$1")" "${make_options[@]}" "${@:2}"
+	local engine=${1%%-*}
+	make -C "$build/test" ARCH="${engine/uml/um}" O="$(objects "$1")" "${make_options[@]}" "${@:2}"
+}
+
+# uml BUILD ARGUMENT...: boot it. It keeps its memory in a file in $TMPDIR: /dev/shm
+# may be too small for it.
+uml() {
+	export TMPDIR=$build/tmp
+	exec "$(objects "$1")/linux" uml_dir="$build/tmp/" mem=1G console=tty "${@:2}"
+}
+
+# uml_with_init BUILD ARGUMENT... <COMMANDS: the same with this host's files, which
+# it cannot change, and an init that runs COMMANDS and ends.
+uml_with_init() {
+	{
+		echo '#!/bin/sh'
+		cat
+		echo "exec perl -e 'syscall(169, 0xfee1dead, 672274793, 0x4321fedc)'	# power off"
+	} >"$build/tmp/init"
+	chmod +x "$build/tmp/init"
+	uml "$@" root=/dev/root rootfstype=hostfs rootflags=/ ro init="$build/tmp/init"
 }
 
 # compose TREEISH [PARENT]: add the KUnit overlay to a tree of build/linux, print
