@@ -36,7 +36,7 @@ static void report(struct kunit *test, const char *what, u64 ns,
 	u32 rest;
 
 	hundredths = div_u64_rem(hundredths, 100, &rest);
-	kunit_info(test, "bench: %s %llu.%02u", what, hundredths, rest);
+	kunit_info(test, "bench: %s: %llu.%02u", what, hundredths, rest);
 }
 
 /* Fault memory that is as the case has left it. */
@@ -63,13 +63,13 @@ static void cold_order0(struct kunit *test)
 {
 	unsigned long addr = hmm_kunit_anon(test, NPAGES);
 
-	snapshot(test, "order0-snapshot",
-		 fault(test, "order0-cold-write", addr, NPAGES, REQ_WRITE));
+	snapshot(test, "order-0, nothing missing",
+		 fault(test, "order-0, cold write", addr, NPAGES, REQ_WRITE));
 }
 
 static void cold_order0_read(struct kunit *test)
 {
-	fault(test, "order0-cold-read", hmm_kunit_anon(test, NPAGES), NPAGES,
+	fault(test, "order-0, cold read", hmm_kunit_anon(test, NPAGES), NPAGES,
 	      REQ_READ);
 }
 
@@ -77,16 +77,16 @@ static void cold_thp(struct kunit *test)
 {
 	unsigned long addr = hmm_kunit_thp(test, NPAGES);
 
-	snapshot(test, "thp-snapshot",
-		 fault(test, "thp-cold-write", addr, NPAGES, REQ_WRITE));
+	snapshot(test, "2M THP, nothing missing",
+		 fault(test, "2M THP, cold write", addr, NPAGES, REQ_WRITE));
 }
 
 static void cold_hugetlb(struct kunit *test)
 {
 	unsigned long addr = hmm_kunit_hugetlb(test, NPAGES);
 
-	snapshot(test, "hugetlb-snapshot",
-		 fault(test, "hugetlb-cold-write", addr, NPAGES, REQ_WRITE));
+	snapshot(test, "2M hugetlb, nothing missing",
+		 fault(test, "2M hugetlb, cold write", addr, NPAGES, REQ_WRITE));
 }
 
 /* Write to pages that are mapped to the zero page. */
@@ -97,7 +97,7 @@ static void break_cow(struct kunit *test)
 
 	for (unsigned long i = 0; i < npages; i++)
 		KUNIT_ASSERT_EQ(test, hmm_kunit_read(test, addr + i * PAGE_SIZE), 0);
-	fault(test, "order0-cow", addr, npages, REQ_WRITE);
+	fault(test, "order-0, COW", addr, npages, REQ_WRITE);
 }
 
 static void holes(struct kunit *test, const char *what, unsigned int nr_holes,
@@ -114,17 +114,17 @@ static void holes(struct kunit *test, const char *what, unsigned int nr_holes,
 
 static void holes_1_of_2(struct kunit *test)
 {
-	holes(test, "holes-1-of-2", 1, 2);
+	holes(test, "every 2nd page missing", 1, 2);
 }
 
 static void holes_2_of_3(struct kunit *test)
 {
-	holes(test, "holes-2-of-3", 2, 3);
+	holes(test, "2 of 3 pages missing", 2, 3);
 }
 
 static void one_hole(struct kunit *test)
 {
-	holes(test, "holes-1-of-512", 1, HMM_KUNIT_TABLE);
+	holes(test, "1 of 512 pages missing", 1, HMM_KUNIT_TABLE);
 }
 
 static struct kunit_case hmm_bench_cases[] = {

@@ -6,11 +6,12 @@
 # failure ends in one line that says what to do, and no process outlives its
 # script.
 
+shopt -s inherit_errexit
 root=$(cd "$(dirname "$0")/.." && pwd)
 me=$(basename "$0")
 build=$root/build
 cache=${HMM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hmm-series}
-job='' tmp=''
+job='' child='' tmp=''
 
 # A commit that git makes while it applies needs a committer, whoever that is.
 git var GIT_COMMITTER_IDENT >/dev/null 2>&1 ||
@@ -46,6 +47,7 @@ finish() {
 	local status=$?
 	trap '' EXIT INT TERM HUP PIPE
 	[ -z "$job" ] || end_group "$job"
+	[ -z "$child" ] || { kill -TERM "$child" 2>/dev/null && wait "$child"; } || :
 	[ -z "$tmp" ] || rm -rf "$tmp"
 	exit "$status"
 }
@@ -55,6 +57,17 @@ trap 'exit 143' TERM
 trap 'exit 129' HUP
 trap 'exit 141' PIPE
 
+# run COMMAND...: in the background, as bash looks at no signal before a command in
+# the foreground ends. Returns its status.
+run() {
+	local status=0
+	"$@" &
+	child=$!
+	wait "$child" || status=$?
+	child=''
+	return "$status"
+}
+
 # A directory in $tmp that goes when the script does.
 scratch() {
 	[ -n "$tmp" ] || tmp=$(mktemp -d "${TMPDIR:-/tmp}/hmm.XXXXXX")
@@ -62,7 +75,8 @@ scratch() {
 
 # step SECONDS LOG WHAT COMMAND...: run a command or function with its output in
 # LOG, print every 20 s how far it is (what the function $progress prints), end
-# it after SECONDS. Returns its status.
+# it after SECONDS. Returns its status. What it runs cannot count on set -e, which
+# has no effect in a command whose status is looked at.
 progress=:
 step() {
 	local limit=$1 log=$2 what=$3 start=$SECONDS next=20 status=0
@@ -121,11 +135,18 @@ install_packages() {
 	apt-get -q update && apt-get -q install -y --no-install-recommends "$@"
 }
 
+# The lines of log $1 that no kernel should print, with their numbers.
+splats() {
+	grep -v '^#' "$root/configs/splats" | grep . >"$tmp/splats"
+	echo 'BUG: x' | grep -qEf "$tmp/splats" && [ -s "$1" ] || { echo '0:it cannot be searched'; return; }
+	grep -anEf "$tmp/splats" "$1" || [ $? = 1 ] || echo '0:it cannot be searched'
+}
+
 # room DIRECTORY GB: there is so much free where DIRECTORY is or will be.
 room() {
 	local free
 	mkdir -p "$1"
-	free=$(df --output=avail -BG "$1" | tail -n 1 | tr -dc 0-9)
+	free=$(($(df --output=avail -BM "$1" | tail -n 1 | tr -dc 0-9) / 1024))
 	[ "$free" -ge "$2" ] || die "$1 has $free GB free, $2 are wanted"
 }
 
@@ -147,8 +168,9 @@ unlike_pin() {
 lock() {
 	mkdir -p "$1"
 	[ "${HMM_LOCK:-}" != "$1" ] || return 0
-	exec 9>"$1/.lock"
-	flock -n 9 || die "another run is at work in $1"
+	exec 9>>"$1/.lock"
+	flock -n 9 || die "another run is at work in $1, begun by process $(tail -n 1 "$1/.lock")"
+	echo $$ >"$1/.lock"
 	export HMM_LOCK=$1
 }
 
@@ -162,11 +184,34 @@ nobody() {
 # new_repo DIRECTORY REPOSITORY: an empty git repository that has the objects of
 # REPOSITORY, which is only read.
 new_repo() {
-	rm -rf "$1"
-	git init -q -b base "$1"
-	echo "$2/objects" >"$1/.git/objects/info/alternates"
-	[ ! -e "$2/shallow" ] || cp "$2/shallow" "$1/.git/shallow"
+	rm -rf "$1" &&
+	git init -q -b base "$1" &&
+	echo "$2/objects" >"$1/.git/objects/info/alternates" &&
+	{ [ ! -e "$2/shallow" ] || cp "$2/shallow" "$1/.git/shallow"; } &&
 	git -C "$1" config gc.auto 0
+}
+
+# snapshot OBJECTS: a tree of all files here that git does not ignore, in the git
+# object directory OBJECTS; prints its hash.
+snapshot() {
+	local objects
+	mkdir -p "$1"
+	objects=$(git -C "$root" rev-parse --path-format=absolute --git-path objects)
+	set -- env GIT_INDEX_FILE="$1/index" GIT_OBJECT_DIRECTORY="$1" \
+		GIT_ALTERNATE_OBJECT_DIRECTORIES="$objects" git -C "$root"
+	"$@" add -A && "$@" write-tree
+}
+
+# The tree of build/linux as it is, with what is not committed yet.
+worktree() {
+	cp "$build/linux/.git/index" "$tmp/worktree"
+	GIT_INDEX_FILE=$tmp/worktree git -C "$build/linux" add -u
+	GIT_INDEX_FILE=$tmp/worktree git -C "$build/linux" write-tree
+}
+
+# Whether branch hmm is what is checked out in build/linux.
+on_branch() {
+	[ "$(git -C "$build/linux" symbolic-ref -q HEAD)" = refs/heads/hmm ]
 }
 
 # The patches of the series, in order: a path a line.
@@ -177,13 +222,11 @@ series_patches() {
 # sparse_tree DIRECTORY [DIR...]: a repository of its own with the base, of which
 # the directories that the patches touch are checked out, and each DIR.
 sparse_tree() {
-	new_repo "$1" "$build/linux/.git"
-	cd "$1" || return
-	{
+	new_repo "$1" "$build/linux/.git" && cd "$1" && {
 		series_patches |
 			xargs -r -d '\n' sed -nE 's,^(---|\+\+\+) [ab]/(.*)/[^/]*$,\2,p'
 		printf '%s\n' mm "${@:2}"
-	} | sort -u | git sparse-checkout set --cone --stdin
+	} | sort -u | git sparse-checkout set --cone --stdin &&
 	git reset -q --hard "$(git -C "$build/linux" rev-parse base)"
 }
 
