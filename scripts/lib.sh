@@ -13,7 +13,9 @@ build=$root/build
 cache=${HMM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hmm-series}
 job='' child='' tmp=''
 
-# A commit that git makes while it applies needs a committer, whoever that is.
+# Commits that are made on the way need an author and a committer, whoever that is.
+git var GIT_AUTHOR_IDENT >/dev/null 2>&1 ||
+	export GIT_AUTHOR_NAME=nobody GIT_AUTHOR_EMAIL=nobody@localhost
 git var GIT_COMMITTER_IDENT >/dev/null 2>&1 ||
 	export GIT_COMMITTER_NAME=nobody GIT_COMMITTER_EMAIL=nobody@localhost
 
