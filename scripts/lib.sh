@@ -126,11 +126,15 @@ need() {
 		die "cannot install ${missing[*]}; see $build/log/install"
 }
 
-# What scripts/kunit needs for each engine; all who call it ask for all at once.
+# What scripts/kunit needs for each engine, and scripts/vm; all who call them ask for
+# all at once.
 uml_needs=(git make gcc flex bison bc python3:/usr/bin/python3 jq ccache util-linux:flock
 	libc6-dev:/usr/include/stdio.h xz-utils:xz)
 x86_64_needs=(qemu-system-x86:qemu-system-x86_64 libelf-dev:/usr/include/gelf.h
 	libssl-dev:/usr/include/openssl/ssl.h)
+vm_needs=(rdma-core:/usr/share/doc/rdma-core ibverbs-providers:/usr/share/doc/ibverbs-providers
+	ibverbs-utils:/usr/bin/ibv_rc_pingpong libibverbs-dev:/usr/include/infiniband/verbs.h
+	iproute2:/sbin/ip e2fsprogs:/sbin/mkfs.ext4 util-linux:setsid perl)
 
 install_packages() {
 	export DEBIAN_FRONTEND=noninteractive
@@ -141,7 +145,24 @@ install_packages() {
 splats() {
 	grep -v '^#' "$root/configs/splats" | grep . >"$tmp/splats"
 	echo 'BUG: x' | grep -qEf "$tmp/splats" && [ -s "$1" ] || { echo '0:it cannot be searched'; return; }
-	grep -anEf "$tmp/splats" "$1" || [ $? = 1 ] || echo '0:it cannot be searched'
+	without_allowed "$1" >"$tmp/searched" && [ -s "$tmp/searched" ] &&
+		{ grep -anEf "$tmp/splats" "$tmp/searched" || [ $? = 1 ]; } || echo '0:it cannot be searched'
+}
+
+# Log $1 with empty lines in place of the warnings that configs/splats-allowed names.
+without_allowed() {
+	grep -v '^#' "$root/configs/splats-allowed" >"$tmp/allowed" || [ $? = 1 ] || return
+	tr -d '\0' <"$1" | awk -v allowed="$tmp/allowed" '
+		BEGIN { while ((getline line <allowed) > 0) if (line) pattern[line] }
+		{ text[NR] = $0 }
+		/\[ cut here \]/ { start = NR; known = 0 }
+		start { for (line in pattern) if ($0 ~ line) known = 1 }
+		/---\[ end trace/ && start {
+			for (i = start; known && i <= NR; i++)
+				text[i] = ""
+			start = 0
+		}
+		END { for (i = 1; i <= NR; i++) print text[i] }'
 }
 
 # room DIRECTORY GB: there is so much free where DIRECTORY is or will be.

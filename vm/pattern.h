@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the programs here fill memory with: each 8 bytes tell the generation that was
+ * written and where, so that a page that is stale, lost or misplaced shows as such.
+ * Offsets are in bytes from the start of the buffer or file, multiples of 8; a
+ * generation of 0 stands for memory that was never written, all zero.
+ */
+#ifndef PATTERN_H
+#define PATTERN_H
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <linux/types.h>
+
+#define WHERE_MASK	((1ULL << 40) - 1)
+
+static inline __u64 pattern(size_t offset, unsigned int generation)
+{
+	return generation ? (__u64)generation << 40 | (offset + 1) : 0;
+}
+
+static inline void fill(void *buffer, size_t offset, size_t size, unsigned int generation)
+{
+	__u64 *p = buffer;
+	size_t i;
+
+	for (i = 0; i < size / 8; i++)
+		p[i] = pattern(offset + i * 8, generation);
+}
+
+/* Whether @buffer is as fill() leaves it; tells the first difference if it is not. */
+static inline int filled(const void *buffer, size_t offset, size_t size, unsigned int generation)
+{
+	const atomic_ullong *p = buffer;
+	size_t i;
+
+	for (i = 0; i < size / 8; i++) {
+		__u64 got = atomic_load(p + i);
+
+		if (got == pattern(offset + i * 8, generation))
+			continue;
+		printf("# offset %#zx: generation %u of %#llx, expected generation %u\n",
+		       offset + i * 8, (unsigned int)(got >> 40),
+		       (unsigned long long)(got & WHERE_MASK) - 1, generation);
+		return 0;
+	}
+	return 1;
+}
+
+/* Whether each 8 bytes are of any generation, and where they belong. */
+static inline int in_place(const void *buffer, size_t offset, size_t size)
+{
+	const atomic_ullong *p = buffer;
+	size_t i;
+
+	for (i = 0; i < size / 8; i++) {
+		__u64 got = atomic_load(p + i);
+
+		if (!got || (got & WHERE_MASK) == offset + i * 8 + 1)
+			continue;
+		printf("# offset %#zx: %#llx does not belong there\n", offset + i * 8,
+		       (unsigned long long)got);
+		return 0;
+	}
+	return 1;
+}
+
+#endif
