@@ -404,6 +404,8 @@ TEST_F(file, fork_private)
  */
 #define OWN	(16 * PAGE)	/* at the start, for the device alone to write */
 
+static atomic_size_t changing = OWN;	/* where the process works */
+
 struct device {
 	int device, file;
 	char *map;
@@ -418,15 +420,21 @@ static void *read_always(void *arg)
 	struct device *dev = arg;
 	const size_t size = 16 * PAGE;
 	char *copy = malloc(size);
-	size_t at = OWN;
+	size_t at, next = OWN;
 
 	dev->ok = copy;
 	while (dev->ok && !dev->stop) {
 		bool unlocked = rand() % 2;
-		int ret = command(dev->device,
-				  unlocked ? HMM_DMIRROR_READ_UNLOCKED : HMM_DMIRROR_READ,
-				  dev->map + at, copy, size);
+		int ret;
 
+		if (rand() % 2) {
+			at = changing;
+		} else {
+			at = next;
+			next = next + size == SIZE ? OWN : next + size;
+		}
+		ret = command(dev->device, unlocked ? HMM_DMIRROR_READ_UNLOCKED : HMM_DMIRROR_READ,
+			      dev->map + at, copy, size);
 		if (!ret) {
 			dev->ok = in_place(copy, at, size);
 			dev->reads++;
@@ -441,7 +449,6 @@ static void *read_always(void *arg)
 			printf("# the device cannot read: %d\n", ret);
 			dev->ok = false;
 		}
-		at = at + size == SIZE ? OWN : at + size;
 	}
 	free(copy);
 	return NULL;
@@ -535,6 +542,7 @@ static void choose(size_t *from, size_t *to)
 {
 	*from = OWN + rand() % ((SIZE - OWN) / PAGE - 16) * PAGE;
 	*to = *from + (1 + rand() % 16) * PAGE;
+	changing = *from;
 }
 
 TEST_F_TIMEOUT(file, storm_shared, 600)
