@@ -418,21 +418,42 @@ static bool all_is(char **buffer, char **want)
 		!memcmp(buffer[TARGET], want[TARGET], SIZE);
 }
 
+/* What has to have happened since, for a storm to be one. */
+struct storm {
+	unsigned long *done;	/* by disturb() */
+	struct neighbour neighbour;
+	unsigned int transfers;
+	unsigned long before[3];
+};
+
+static const char * const event[] = { "pswpout", "pgmigrate_success", "thp_split_page" };
+
+static bool raged(const struct storm *storm, bool swaps, bool splits)
+{
+	if (storm->transfers < 16 || !storm->neighbour.rounds || !storm->done[MOVE] ||
+	    !storm->done[MIGRATE] || events_of(event[1]) == storm->before[1])
+		return false;
+	if (swaps && (!storm->done[PAGEOUT] || events_of(event[0]) == storm->before[0]))
+		return false;
+	return !splits || (storm->done[SPLIT] && storm->done[COLLAPSE] &&
+			   events_of(event[2]) > storm->before[2]);
+}
+
+/* As long as --seconds says, and until all has happened that can; else it times out. */
 TEST_F_TIMEOUT(buffers, storm, 600)
 {
-	static const char * const kind[] = { "pswpout", "pgmigrate_success", "thp_split_page" };
-	struct neighbour neighbour = { self->buffer };
+	struct storm storm = { .neighbour.buffer = self->buffer };
+	bool splits = variant->advice == MADV_HUGEPAGE, swaps = !variant->mmap_flags;
 	time_t end = time(NULL) + seconds();
 	unsigned int generation = 1, i;
-	unsigned long before[3], *done;
 	pthread_t thread;
 	char *want[2];
 	pid_t child;
 
-	done = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(done, MAP_FAILED);
+	storm.done = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(storm.done, MAP_FAILED);
 	for (i = 0; i < 3; i++)
-		before[i] = events_of(kind[i]);
+		storm.before[i] = events_of(event[i]);
 	for (i = 0; i < 2; i++) {
 		want[i] = malloc(SIZE);
 		ASSERT_NE(want[i], NULL);
@@ -443,9 +464,9 @@ TEST_F_TIMEOUT(buffers, storm, 600)
 	child = fork();
 	ASSERT_GE(child, 0);
 	if (!child)
-		disturb(getppid(), self->buffer, done);
-	ASSERT_EQ(pthread_create(&thread, NULL, unmap_beside, &neighbour), 0);
-	while (time(NULL) < end) {
+		disturb(getppid(), self->buffer, storm.done);
+	ASSERT_EQ(pthread_create(&thread, NULL, unmap_beside, &storm.neighbour), 0);
+	while (time(NULL) < end || !raged(&storm, swaps, splits)) {
 		size_t size = (1 + rand() % 64) * PAGE, from = rand() % (SIZE - size) & -PAGE;
 
 		generation++;
@@ -457,35 +478,20 @@ TEST_F_TIMEOUT(buffers, storm, 600)
 		ASSERT_TRANSFER(rand() % HOW, from, size);
 		ASSERT_TRUE(filled(self->buffer[TARGET] + from, from, size, generation));
 		fill(want[TARGET] + from, from, size, generation);
-		if (generation % 16 == 0)
+		if (++storm.transfers % 16 == 0)
 			ASSERT_TRUE(all_is(self->buffer, want));
 	}
-	neighbour.stop = true;
+	storm.neighbour.stop = true;
 	ASSERT_EQ(pthread_join(thread, NULL), 0);
 	ASSERT_EQ(kill(child, SIGKILL), 0);
 	ASSERT_EQ(waitpid(child, NULL, 0), child);
 	ASSERT_TRUE(all_is(self->buffer, want));
-	printf("# %u transfers, %lu neighbours", generation - 1, neighbour.rounds);
+	printf("# %u transfers, %lu neighbours", storm.transfers, storm.neighbour.rounds);
 	for (i = 0; i < DISTURBANCES; i++)
-		printf(", %lu %s", done[i], disturbance[i]);
+		printf(", %lu %s", storm.done[i], disturbance[i]);
 	for (i = 0; i < 3; i++)
-		printf(", %lu %s", events_of(kind[i]) - before[i], kind[i]);
+		printf(", %lu %s", events_of(event[i]) - storm.before[i], event[i]);
 	printf("\n");
-	ASSERT_GT(generation, 16);
-	ASSERT_GT(neighbour.rounds, 0);
-	/* It was a storm: what the pages can do, they did. */
-	ASSERT_GT(done[MOVE], 0);
-	ASSERT_GT(done[MIGRATE], 0);
-	ASSERT_GT(events_of("pgmigrate_success"), before[1]);
-	if (!variant->mmap_flags) {
-		ASSERT_GT(done[PAGEOUT], 0);
-		ASSERT_GT(events_of("pswpout"), before[0]);
-	}
-	if (variant->advice == MADV_HUGEPAGE) {
-		ASSERT_GT(done[SPLIT], 0);
-		ASSERT_GT(done[COLLAPSE], 0);
-		ASSERT_GT(events_of("thp_split_page"), before[2]);
-	}
 }
 
 /* The program of others: two processes, a message back and forth, validated. */
