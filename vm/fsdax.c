@@ -566,8 +566,9 @@ TEST_F_TIMEOUT(file, storm_shared, 600)
 			fill(self->map + from, from, to - from, generation);
 			break;
 		case 1:
+			/* Not by write(): fs/dax.c warns when that fills a hole under a fault. */
 			ASSERT_EQ(madvise(self->map, SIZE, MADV_DONTNEED), 0);
-			ASSERT_TRUE(put(self->file, from, to, generation));
+			fill(self->map + from, from, to - from, generation);
 			break;
 		case 2:
 			ASSERT_EQ(ftruncate(self->file, from), 0);
