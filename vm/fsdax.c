@@ -27,10 +27,8 @@
 #include <lib/test_hmm_uapi.h>
 
 #include "kselftest_harness.h"
-#include "pattern.h"
+#include "common.h"
 
-#define PAGE		4096UL
-#define HUGE		(2UL << 20)
 #define SIZE		(2 * HUGE)
 #define PAGES		(SIZE / PAGE)
 #define NAME		"/mnt/dax/file"
@@ -488,18 +486,15 @@ struct storm {
 	char *want;	/* what the file or the mapping has to be, but for OWN */
 };
 
-/* It lasts as long as scripts/vm --seconds says. */
 static bool begin(struct storm *storm, struct _test_data_file *self, bool truncated)
 {
-	const char *seconds = getenv("seconds");
-
 	storm->reader = (struct device) {
 		.device = self->device, .file = self->file, .map = self->map,
 		.truncated = truncated,
 	};
 	storm->writer = storm->reader;
 	storm->want = malloc(SIZE);
-	storm->end = time(NULL) + (seconds ? atoi(seconds) : 5);
+	storm->end = time(NULL) + seconds();
 	if (!storm->want)
 		return false;
 	fill(storm->want, 0, SIZE, 1);

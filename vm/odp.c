@@ -27,10 +27,8 @@
 #include <infiniband/verbs.h>
 
 #include "kselftest_harness.h"
-#include "pattern.h"
+#include "common.h"
 
-#define PAGE	4096UL
-#define HUGE	(2UL << 20)
 #define SIZE	(2 * HUGE)	/* of each buffer */
 #define ACCESS	(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE)
 
@@ -402,13 +400,6 @@ static void *unmap_beside(void *arg)
 		usleep(1000);
 	}
 	return NULL;
-}
-
-static unsigned int seconds(void)
-{
-	const char *s = getenv("seconds");
-
-	return s ? atoi(s) : 5;
 }
 
 /* The buffers are what they have to be: @want, which the device does not know. */

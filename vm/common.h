@@ -1,18 +1,31 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the programs here fill memory with: each 8 bytes tell the generation that was
- * written and where, so that a page that is stale, lost or misplaced shows as such.
- * Offsets are in bytes from the start of the buffer or file, multiples of 8; a
- * generation of 0 stands for memory that was never written, all zero.
+ * What the programs here share: sizes, how long a storm lasts, and what they fill
+ * memory with. Each 8 bytes tell the generation that was written and where, so that
+ * a page that is stale, lost or misplaced shows as such. Offsets are in bytes from
+ * the start of the buffer or file, multiples of 8; a generation of 0 stands for
+ * memory that was never written, all zero.
  */
-#ifndef PATTERN_H
-#define PATTERN_H
+#ifndef VM_COMMON_H
+#define VM_COMMON_H
 
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <linux/types.h>
 
+#define PAGE		4096UL
+#define HUGE		(2UL << 20)
+
 #define WHERE_MASK	((1ULL << 40) - 1)
+
+/* What scripts/vm --seconds says. */
+static inline unsigned int seconds(void)
+{
+	const char *s = getenv("seconds");
+
+	return s ? atoi(s) : 5;
+}
 
 static inline __u64 pattern(size_t offset, unsigned int generation)
 {
