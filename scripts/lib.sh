@@ -253,6 +253,11 @@ sparse_tree() {
 	git reset -q --hard "$(git -C "$build/linux" rev-parse base)"
 }
 
+# format_patch REPOSITORY ARGUMENT...: the form in which patches are kept here.
+format_patch() {
+	git -C "$1" format-patch -q --zero-commit --no-signature --full-index -N "${@:2}"
+}
+
 series_hash() {
 	{ cat "$root/series" && series_patches | xargs -r -d '\n' cat --; } |
 		git hash-object --stdin
