@@ -9,34 +9,49 @@
 #include <linux/delay.h>
 #include <linux/ktime.h>
 #include <linux/math64.h>
+#include <linux/mman.h>
 
 #include "fixture.h"
 
 #define NPAGES (32 * HMM_KUNIT_TABLE)
 
-static u64 timed(struct kunit *test, struct hmm_kunit_mirror *mirror)
+/* The whole range, until the result is valid. */
+static int range_fault(struct hmm_kunit_mirror *mirror)
 {
-	u64 start, end;
+	return hmm_kunit_fault(mirror);
+}
+
+static int range_fault_unlocked(struct hmm_kunit_mirror *mirror)
+{
+	return hmm_range_fault_unlocked_timeout(&mirror->range, 0);
+}
+
+/* Where there is no hmm_range_snapshot(), hmm_range_fault() without a request. */
+static int range_snapshot(struct hmm_kunit_mirror *mirror)
+{
+	return IS_ENABLED(CONFIG_HMM_KUNIT_HAS_SNAPSHOT) ?
+		hmm_range_snapshot(&mirror->range) : hmm_kunit_fault(mirror);
+}
+
+/* Print what it costs to @run for @mirror, for each page of its range. */
+static void report(struct kunit *test, const char *what,
+		   int (*run)(struct hmm_kunit_mirror *mirror),
+		   struct hmm_kunit_mirror *mirror)
+{
+	unsigned long npages = (mirror->range.end - mirror->range.start) / PAGE_SIZE;
+	u64 ns;
 	int ret;
 
 	/* What went before is written to the console, and freed, by others. */
 	msleep(200);
 
-	start = ktime_get_ns();
-	ret = hmm_kunit_fault(mirror);
-	end = ktime_get_ns();
+	ns = ktime_get_ns();
+	ret = run(mirror);
+	ns = ktime_get_ns() - ns;
 	KUNIT_ASSERT_EQ(test, ret, 0);
-	return end - start;
-}
 
-static void report(struct kunit *test, const char *what, u64 ns,
-		   unsigned int npages)
-{
-	u64 hundredths = div_u64(100 * ns, npages);
-	u32 rest;
-
-	hundredths = div_u64_rem(hundredths, 100, &rest);
-	kunit_info(test, "bench: %s: %llu.%02u", what, hundredths, rest);
+	ns = div_u64(100 * ns, npages);
+	kunit_info(test, "bench: %s: %llu.%02u", what, ns / 100, (u32)(ns % 100));
 }
 
 /* Fault memory that is as the case has left it. */
@@ -46,7 +61,7 @@ static struct hmm_kunit_mirror *fault(struct kunit *test, const char *what,
 {
 	struct hmm_kunit_mirror *mirror = hmm_kunit_mirror(test, addr, npages, flags);
 
-	report(test, what, timed(test, mirror), npages);
+	report(test, what, range_fault, mirror);
 	hmm_kunit_expect_mapped(test, mirror);
 	return mirror;
 }
@@ -55,16 +70,65 @@ static void snapshot(struct kunit *test, const char *what,
 		     struct hmm_kunit_mirror *mirror)
 {
 	mirror->range.default_flags = 0;
-	report(test, what, timed(test, mirror), NPAGES);
+	report(test, what, range_snapshot, mirror);
 	hmm_kunit_expect_mapped(test, mirror);
 }
+
+/*
+ * What others need for the same memory: MADV_POPULATE_WRITE to fault it, and
+ * pin_user_pages_fast() to look up what is there. They have an array of pages.
+ */
+#ifdef MODULE
+static void peers(struct kunit *test, const char *populated, const char *pinned,
+		  unsigned long addr, unsigned long npages)
+{
+}
+#else
+static int populate(struct hmm_kunit_mirror *mirror)
+{
+	return do_madvise(current->mm, mirror->range.start,
+			  mirror->range.end - mirror->range.start,
+			  MADV_POPULATE_WRITE);
+}
+
+/* The array is that of the range, of which each entry is as long as a pointer. */
+static int pin(struct hmm_kunit_mirror *mirror)
+{
+	struct page **pages = (struct page **)mirror->range.hmm_pfns;
+	unsigned long start = mirror->range.start;
+	int left = (mirror->range.end - start) / PAGE_SIZE;
+
+	while (left) {
+		int ret = pin_user_pages_fast(start, left, FOLL_WRITE, pages);
+
+		if (ret <= 0)
+			return ret ? ret : -EFAULT;
+		start += ret * PAGE_SIZE;
+		pages += ret;
+		left -= ret;
+	}
+	return 0;
+}
+
+static void peers(struct kunit *test, const char *populated, const char *pinned,
+		  unsigned long addr, unsigned long npages)
+{
+	struct hmm_kunit_mirror *mirror = hmm_kunit_mirror(test, addr, npages, 0);
+
+	report(test, populated, populate, mirror);
+	report(test, pinned, pin, mirror);
+	unpin_user_pages((struct page **)mirror->range.hmm_pfns, npages);
+}
+#endif
 
 static void cold_order0(struct kunit *test)
 {
 	unsigned long addr = hmm_kunit_anon(test, NPAGES);
 
-	snapshot(test, "order-0, nothing missing",
+	snapshot(test, "order-0, snapshot",
 		 fault(test, "order-0, cold write", addr, NPAGES, REQ_WRITE));
+	peers(test, "order-0, populate", "order-0, pin_user_pages_fast",
+	      hmm_kunit_anon(test, NPAGES), NPAGES);
 }
 
 static void cold_order0_read(struct kunit *test)
@@ -77,16 +141,65 @@ static void cold_thp(struct kunit *test)
 {
 	unsigned long addr = hmm_kunit_thp(test, NPAGES);
 
-	snapshot(test, "2M THP, nothing missing",
+	snapshot(test, "2M THP, snapshot",
 		 fault(test, "2M THP, cold write", addr, NPAGES, REQ_WRITE));
+	peers(test, "2M THP, populate", "2M THP, pin_user_pages_fast",
+	      hmm_kunit_thp(test, NPAGES), NPAGES);
 }
 
+/* Half of it for the peers: there are 64 pages. */
 static void cold_hugetlb(struct kunit *test)
 {
-	unsigned long addr = hmm_kunit_hugetlb(test, NPAGES);
+	const unsigned long npages = NPAGES / 2;
+	unsigned long addr = hmm_kunit_hugetlb(test, npages, PMD_SHIFT - PAGE_SHIFT);
 
-	snapshot(test, "2M hugetlb, nothing missing",
-		 fault(test, "2M hugetlb, cold write", addr, NPAGES, REQ_WRITE));
+	snapshot(test, "2M hugetlb, snapshot",
+		 fault(test, "2M hugetlb, cold write", addr, npages, REQ_WRITE));
+	peers(test, "2M hugetlb, populate", "2M hugetlb, pin_user_pages_fast",
+	      hmm_kunit_hugetlb(test, npages, PMD_SHIFT - PAGE_SHIFT), npages);
+}
+
+static void cold_gigantic(struct kunit *test)
+{
+	const unsigned long npages = PUD_SIZE / PAGE_SIZE;
+	unsigned long addr = hmm_kunit_hugetlb(test, npages, PUD_SHIFT - PAGE_SHIFT);
+
+	snapshot(test, "1G hugetlb, snapshot",
+		 fault(test, "1G hugetlb, cold write", addr, npages, REQ_WRITE));
+}
+
+static void cold_gigantic_peers(struct kunit *test)
+{
+	const unsigned long npages = PUD_SIZE / PAGE_SIZE;
+
+	peers(test, "1G hugetlb, populate", "1G hugetlb, pin_user_pages_fast",
+	      hmm_kunit_hugetlb(test, npages, PUD_SHIFT - PAGE_SHIFT), npages);
+}
+
+/* Each fault drops the mmap lock. */
+static void lock_drops(struct kunit *test, const char *what, unsigned long npages)
+{
+	struct hmm_kunit_file *hf = hmm_kunit_file(test, npages);
+	struct hmm_kunit_mirror *mirror;
+
+	hmm_kunit_file_fill(test, hf, 0, 1);
+	mirror = hmm_kunit_mirror(test, hmm_kunit_file_map(test, hf, MAP_SHARED),
+				  npages, REQ_READ);
+	hf->at = ULONG_MAX;
+	hf->times = npages;
+	hf->ret = VM_FAULT_RETRY;
+	report(test, what, range_fault_unlocked, mirror);
+	hmm_kunit_expect_mapped(test, mirror);
+}
+
+static void lock_drops_512(struct kunit *test)
+{
+	lock_drops(test, "lock dropped for each of 512", 512);
+}
+
+static void lock_drops_2048(struct kunit *test)
+{
+	lock_drops(test, "lock dropped for each of 2048", 2048);
 }
 
 /* Write to pages that are mapped to the zero page. */
@@ -132,10 +245,14 @@ static struct kunit_case hmm_bench_cases[] = {
 	KUNIT_CASE(cold_order0_read),
 	KUNIT_CASE(cold_thp),
 	KUNIT_CASE(cold_hugetlb),
+	KUNIT_CASE(cold_gigantic),
+	KUNIT_CASE(cold_gigantic_peers),
 	KUNIT_CASE(break_cow),
 	KUNIT_CASE(holes_1_of_2),
 	KUNIT_CASE(holes_2_of_3),
 	KUNIT_CASE(one_hole),
+	KUNIT_CASE(lock_drops_512),
+	KUNIT_CASE(lock_drops_2048),
 	{}
 };
 

@@ -379,7 +379,7 @@ static void thp_forked(struct kunit *test)
 
 static void hugetlb_cold(struct kunit *test)
 {
-	unsigned long addr = hmm_kunit_hugetlb(test, 4 * TABLE);
+	unsigned long addr = hmm_kunit_hugetlb(test, 4 * TABLE, PMD_SHIFT - PAGE_SHIFT);
 	struct hmm_kunit_mirror *mirror;
 
 	mirror = expect_faults(test, addr, 4 * TABLE, REQ_WRITE, 4, 1);
@@ -601,13 +601,107 @@ static void file_invalidated(struct kunit *test)
 	expect_tags(test, mirror, 2 * TABLE, &none);
 }
 
+/*
+ * A handler that maps nothing for a long time: the caller of hmm_range_fault() gets
+ * the lock back after a few faults.
+ */
+static void file_no_progress_locked(struct kunit *test)
+{
+	struct hmm_kunit_file *hf = hmm_kunit_file(test, TABLE);
+	struct hmm_kunit_mirror *mirror;
+	struct hmm_range *range;
+	unsigned long addr;
+	int ret;
+
+	hmm_kunit_file_fill(test, hf, 0, TAG);
+	addr = hmm_kunit_file_map(test, hf, MAP_SHARED);
+	hf->at = 100;
+	hf->times = 5000;
+	hf->ret = VM_FAULT_NOPAGE;
+	mirror = hmm_kunit_mirror(test, addr, TABLE, REQ_READ);
+	range = &mirror->range;
+	range->notifier_seq = mmu_interval_read_begin(range->notifier);
+	mmap_read_lock(current->mm);
+	ret = hmm_range_fault(range);
+	mmap_read_unlock(current->mm);
+	KUNIT_EXPECT_EQ(test, ret, -EBUSY);
+	KUNIT_EXPECT_LE(test, atomic_read(&hf->nr_faults), TABLE + 20);
+	KUNIT_EXPECT_FALSE(test, mmu_interval_read_retry(range->notifier,
+							 range->notifier_seq));
+}
+
+/* hmm_range_fault_unlocked_timeout() goes on until the time is over. */
+static void file_no_progress_timeout(struct kunit *test)
+{
+	struct hmm_kunit_file *hf = hmm_kunit_file(test, TABLE);
+	struct hmm_kunit_mirror *mirror;
+	unsigned long addr, start;
+
+	hmm_kunit_file_fill(test, hf, 0, TAG);
+	addr = hmm_kunit_file_map(test, hf, MAP_SHARED);
+	hf->at = 100;
+	hf->times = 2000;
+	hf->ret = VM_FAULT_NOPAGE;
+	hf->sleep_ms = 1;
+	mirror = hmm_kunit_mirror(test, addr, TABLE, REQ_READ);
+	start = jiffies;
+	KUNIT_EXPECT_EQ(test, -EBUSY,
+			hmm_range_fault_unlocked_timeout(&mirror->range, HZ / 10));
+	KUNIT_EXPECT_TRUE(test, time_after_eq(jiffies, start + HZ / 10));
+	KUNIT_EXPECT_TRUE(test, time_before(jiffies, start + HZ));
+	hf->times = 0;
+	KUNIT_EXPECT_EQ(test, 0,
+			hmm_range_fault_unlocked_timeout(&mirror->range, HZ / 10));
+	hmm_kunit_expect_mapped(test, mirror);
+}
+
+/* Killed, before the first fault or by one of them: there is no other. */
+static const struct kills {
+	const char *name;
+	bool unlocked;
+	unsigned int nr_faults;
+} killed_params[] = {
+	{ "locked", false, 0 }, { "locked_later", false, 101 },
+	{ "unlocked", true, 0 }, { "unlocked_later", true, 101 },
+};
+
+KUNIT_ARRAY_PARAM_DESC(killed, killed_params, name);
+
+static void killed(struct kunit *test)
+{
+	const struct kills *param = test->param_value;
+	struct hmm_kunit_file *hf = hmm_kunit_file(test, TABLE);
+	struct hmm_kunit_mirror *mirror;
+	unsigned long addr;
+	int ret;
+
+	hmm_kunit_file_fill(test, hf, 0, TAG);
+	addr = hmm_kunit_file_map(test, hf, MAP_SHARED);
+	mirror = hmm_kunit_mirror(test, addr, TABLE, REQ_READ);
+	if (param->nr_faults) {
+		hf->at = 100;
+		hf->times = 1;
+		hf->kill = true;
+	} else {
+		hmm_kunit_kill(true);
+	}
+	ret = param->unlocked ?
+		hmm_range_fault_unlocked_timeout(&mirror->range, HZ) :
+		hmm_kunit_fault(mirror);
+	hmm_kunit_kill(false);
+	KUNIT_EXPECT_EQ(test, ret, -EINTR);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hf->nr_faults), param->nr_faults);
+}
+
 /* A handler that drops the mmap lock. */
 static const struct drops {
 	const char *name;
 	vm_fault_t fault;
+	/* So often the fault is told that it is repeated. */
+	unsigned int nr_tried;
 } file_drops_lock_params[] = {
-	{ "retry", VM_FAULT_RETRY },
-	{ "completed", VM_FAULT_NOPAGE | VM_FAULT_COMPLETED },
+	{ "retry", VM_FAULT_RETRY, 2 },
+	{ "completed", VM_FAULT_NOPAGE | VM_FAULT_COMPLETED, 0 },
 };
 
 KUNIT_ARRAY_PARAM_DESC(file_drops_lock, file_drops_lock_params, name);
@@ -627,8 +721,49 @@ static void file_drops_lock(struct kunit *test)
 	mirror = hmm_kunit_mirror(test, addr, TABLE, REQ_READ);
 	KUNIT_ASSERT_EQ(test, hmm_range_fault_unlocked_timeout(&mirror->range, HZ), 0);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hf->nr_faults), TABLE + 2);
+	KUNIT_EXPECT_EQ(test, hf->nr_tried,
+			((const struct drops *)test->param_value)->nr_tried);
+	KUNIT_EXPECT_EQ(test, hf->nr_tried_else, 0);
 	hmm_kunit_expect_mapped(test, mirror);
 	expect_tags(test, mirror, TABLE, &none);
+}
+
+/*
+ * Each fault drops the lock. What was reported before stays, and is not looked at
+ * again; unless the range is invalidated meanwhile.
+ */
+static void file_drops_lock_always(struct kunit *test)
+{
+	struct hmm_kunit_file *hf = hmm_kunit_file(test, 2 * TABLE);
+	struct hmm_kunit_mirror *mirror;
+	unsigned long addr;
+
+	hmm_kunit_file_fill(test, hf, 0, TAG);
+	addr = hmm_kunit_file_map(test, hf, MAP_SHARED);
+	KUNIT_ASSERT_EQ(test, hmm_kunit_read(test, addr), TAG);
+	mirror = hmm_kunit_mirror(test, addr, 2 * TABLE, REQ_READ);
+	hf->mirror = mirror;
+	hf->mark = HMM_KUNIT_POISON;
+	hf->at = ULONG_MAX;
+	hf->first = 1;
+	hf->times = 2 * TABLE - 1;
+	hf->ret = ((const struct drops *)test->param_value)->fault;
+	KUNIT_ASSERT_EQ(test, 0,
+			hmm_range_fault_unlocked_timeout(&mirror->range, 10 * HZ));
+	KUNIT_EXPECT_EQ(test, mirror->range.hmm_pfns[0], HMM_KUNIT_POISON);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hf->nr_faults), 1 + 2 * (2 * TABLE - 1));
+
+	/* Once more, with the page that was reported first unmapped. */
+	unmap_mapping_range(hf->file->f_mapping, PAGE_SIZE, 0, 1);
+	hf->first = 1;
+	hf->times = 1;
+	hf->invalidate = true;
+	KUNIT_ASSERT_EQ(test, 0,
+			hmm_range_fault_unlocked_timeout(&mirror->range, 10 * HZ));
+	KUNIT_EXPECT_FALSE(test, mmu_interval_check_retry(mirror->range.notifier,
+							  mirror->range.notifier_seq));
+	hmm_kunit_expect_mapped(test, mirror);
+	expect_tags(test, mirror, 2 * TABLE, &none);
 }
 
 /* One call over VMAs of several kinds, which end inside page tables. */
@@ -730,8 +865,12 @@ static struct kunit_case hmm_fault_cases[] = {
 	KUNIT_CASE_PARAM(file_fails, file_fails_gen_params),
 	KUNIT_CASE(file_no_progress),
 	KUNIT_CASE(file_no_progress_invalidated),
+	KUNIT_CASE(file_no_progress_locked),
+	KUNIT_CASE(file_no_progress_timeout),
+	KUNIT_CASE_PARAM(killed, killed_gen_params),
 	KUNIT_CASE(file_invalidated),
 	KUNIT_CASE_PARAM(file_drops_lock, file_drops_lock_gen_params),
+	KUNIT_CASE_PARAM(file_drops_lock_always, file_drops_lock_gen_params),
 	KUNIT_CASE(several_vmas),
 	KUNIT_CASE_PARAM(out_of_memory, out_of_memory_gen_params),
 	{}

@@ -43,11 +43,20 @@ static void hmm_kunit_mirror_remove(void *mirror)
 KUNIT_DEFINE_ACTION_WRAPPER(hmm_kunit_kvfree, kvfree, const void *);
 KUNIT_DEFINE_ACTION_WRAPPER(hmm_kunit_fput, fput, struct file *);
 
-/* A mirror of @npages pages from @start; its range asks for @default_flags. */
 struct hmm_kunit_mirror *hmm_kunit_mirror(struct kunit *test,
 					  unsigned long start,
 					  unsigned long npages,
 					  unsigned long default_flags)
+{
+	return hmm_kunit_mirror_of(test, current->mm, start, npages, default_flags);
+}
+
+/* A mirror of @npages pages from @start; its range asks for @default_flags. */
+struct hmm_kunit_mirror *hmm_kunit_mirror_of(struct kunit *test,
+					     struct mm_struct *mm,
+					     unsigned long start,
+					     unsigned long npages,
+					     unsigned long default_flags)
 {
 	struct hmm_kunit_mirror *mirror;
 	unsigned long *pfns;
@@ -70,8 +79,8 @@ struct hmm_kunit_mirror *hmm_kunit_mirror(struct kunit *test,
 		.default_flags = default_flags,
 	};
 	KUNIT_ASSERT_EQ(test, 0,
-			mmu_interval_notifier_insert(&mirror->notifier, current->mm,
-						     start, npages * PAGE_SIZE,
+			mmu_interval_notifier_insert(&mirror->notifier, mm, start,
+						     npages * PAGE_SIZE,
 						     &hmm_kunit_notifier_ops));
 	KUNIT_ASSERT_EQ(test, 0,
 			kunit_add_action_or_reset(test, hmm_kunit_mirror_remove,
@@ -124,35 +133,43 @@ bool hmm_kunit_leaf(unsigned long addr, struct hmm_kunit_leaf *leaf)
 {
 	pgd_t *pgd = pgd_offset(current->mm, addr);
 	p4d_t *p4d;
-	pud_t *pud;
-	pmd_t *pmd;
+	pud_t pud;
+	pmd_t pmd;
 	pte_t pte;
 
+	leaf->raw = 0;
 	if (pgd_none(pgdp_get(pgd)))
 		return false;
 	p4d = p4d_offset(pgd, addr);
 	if (p4d_none(p4dp_get(p4d)))
 		return false;
 
-	pud = pud_offset(p4d, addr);
-	if (pud_none(pudp_get(pud)) || !pud_present(pudp_get(pud)))
+	pud = pudp_get(pud_offset(p4d, addr));
+	leaf->raw = pud_val(pud);
+	if (!pud_present(pud))
 		return false;
-	if (pud_leaf(pudp_get(pud)))
-		return hmm_kunit_set_leaf(leaf, addr, pud_pfn(pudp_get(pud)),
-					  PUD_SHIFT, pud_write(pudp_get(pud)));
+#if defined(CONFIG_TRANSPARENT_HUGEPAGE) && \
+	defined(CONFIG_HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD)
+	if (pud_leaf(pud))
+		return hmm_kunit_set_leaf(leaf, addr, pud_pfn(pud), PUD_SHIFT,
+					  pud_write(pud) && pud_dirty(pud));
+#endif
 
-	pmd = pmd_offset(pud, addr);
-	if (pmd_none(pmdp_get(pmd)) || !pmd_present(pmdp_get(pmd)))
+	pmd = pmdp_get(pmd_offset(pud_offset(p4d, addr), addr));
+	leaf->raw = pmd_val(pmd);
+	if (!pmd_present(pmd))
 		return false;
-	if (pmd_leaf(pmdp_get(pmd)))
-		return hmm_kunit_set_leaf(leaf, addr, pmd_pfn(pmdp_get(pmd)),
-					  PMD_SHIFT, pmd_write(pmdp_get(pmd)));
+	if (pmd_leaf(pmd))
+		return hmm_kunit_set_leaf(leaf, addr, pmd_pfn(pmd), PMD_SHIFT,
+					  pmd_write(pmd) && pmd_dirty(pmd));
 
-	pte = ptep_get(pte_offset_kernel(pmd, addr));
+	pte = ptep_get(pte_offset_kernel(pmd_offset(pud_offset(p4d, addr), addr),
+					 addr));
+	leaf->raw = pte_val(pte);
 	if (!pte_present(pte))
 		return false;
 	return hmm_kunit_set_leaf(leaf, addr, pte_pfn(pte), PAGE_SHIFT,
-				  pte_write(pte));
+				  pte_write(pte) && pte_dirty(pte));
 }
 
 /* Every page of the range is mapped, and the array says how. */
@@ -170,10 +187,7 @@ void hmm_kunit_expect_mapped(struct kunit *test,
 			KUNIT_FAIL(test, "page %lu is not mapped", i);
 			return;
 		}
-		want = leaf.pfn | HMM_PFN_VALID |
-			((unsigned long)leaf.order << HMM_PFN_ORDER_SHIFT);
-		if (leaf.write)
-			want |= HMM_PFN_WRITE;
+		want = hmm_kunit_leaf_entry(&leaf);
 		if (range->hmm_pfns[i] != want) {
 			KUNIT_FAIL(test, "page %lu is %#lx, the page table says %#lx",
 				   i, range->hmm_pfns[i], want);
@@ -212,16 +226,23 @@ void hmm_kunit_expect_tag(struct kunit *test,
 	kunmap_local(kaddr);
 }
 
-static unsigned long hmm_kunit_mmap(struct kunit *test, struct file *file,
-				    unsigned long npages, unsigned long flags)
+void hmm_kunit_fput_later(struct kunit *test, struct file *file)
+{
+	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, hmm_kunit_fput,
+							   file));
+}
+
+unsigned long hmm_kunit_mmap(struct kunit *test, struct file *file,
+			     unsigned long npages, unsigned long flags,
+			     unsigned long align)
 {
 	unsigned long len = npages * PAGE_SIZE, addr;
 
 	/* An aligned place: the hole that a larger mapping leaves. */
-	addr = kunit_vm_mmap(test, NULL, 0, len + PMD_SIZE, PROT_NONE,
+	addr = kunit_vm_mmap(test, NULL, 0, len + align, PROT_NONE,
 			     MAP_PRIVATE | MAP_ANONYMOUS, 0);
 	KUNIT_ASSERT_TRUE(test, addr && !IS_ERR_VALUE(addr));
-	addr = kunit_vm_mmap(test, file, ALIGN(addr, PMD_SIZE), len,
+	addr = kunit_vm_mmap(test, file, ALIGN(addr, align), len,
 			     PROT_READ | PROT_WRITE, MAP_FIXED | flags, 0);
 	KUNIT_ASSERT_TRUE(test, addr && !IS_ERR_VALUE(addr));
 	return addr;
@@ -246,7 +267,12 @@ struct mm_struct *hmm_kunit_fork(struct kunit *test)
 	kunit_skip(test, "a module cannot call kernel_clone()");
 }
 
-unsigned long hmm_kunit_hugetlb(struct kunit *test, unsigned long npages)
+void hmm_kunit_reap(struct kunit *test, struct mm_struct *mm)
+{
+}
+
+struct file *hmm_kunit_hugetlb_file(struct kunit *test, unsigned long npages,
+				    unsigned int order)
 {
 	kunit_skip(test, "a module cannot call hugetlb_file_setup()");
 }
@@ -311,26 +337,122 @@ struct mm_struct *hmm_kunit_fork(struct kunit *test)
 	return fork.mm;
 }
 
-unsigned long hmm_kunit_hugetlb(struct kunit *test, unsigned long npages)
+void hmm_kunit_reap(struct kunit *test, struct mm_struct *mm)
+{
+	kunit_release_action(test, hmm_kunit_mmput, mm);
+	/* The child has a reference until it has exited. */
+	while (atomic_read(&mm->mm_users))
+		fsleep(1000);
+}
+
+struct file *hmm_kunit_hugetlb_file(struct kunit *test, unsigned long npages,
+				    unsigned int order)
 {
 	struct file *file;
 
 	file = hugetlb_file_setup(HUGETLB_ANON_FILE, npages * PAGE_SIZE,
 				  mk_vma_flags(VMA_NORESERVE_BIT),
-				  HUGETLB_ANONHUGE_INODE, PMD_SHIFT);
+				  HUGETLB_ANONHUGE_INODE, order + PAGE_SHIFT);
 	if (IS_ERR(file))
-		kunit_skip(test, "no hugetlbfs with pages of PMD_SIZE: %pe", file);
-	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, hmm_kunit_fput,
-							   file));
-#ifdef CONFIG_HUGETLB_PAGE
-	if (hstate_file(file)->free_huge_pages < npages / HMM_KUNIT_TABLE)
-		kunit_skip(test, "boot with hugepages=%lu or more",
-			   npages / HMM_KUNIT_TABLE);
-#endif
-	return hmm_kunit_mmap(test, file, npages, MAP_PRIVATE | MAP_HUGETLB);
+		kunit_skip(test, "no hugetlbfs with pages of order %u: %pe", order,
+			   file);
+	hmm_kunit_fput_later(test, file);
+	return file;
 }
 
 #endif /* MODULE */
+
+unsigned long hmm_kunit_hugetlb(struct kunit *test, unsigned long npages,
+				unsigned int order)
+{
+	struct file *file = hmm_kunit_hugetlb_file(test, npages, order);
+
+#ifdef CONFIG_HUGETLB_PAGE
+	/* Those of the case before may still be on their way back. */
+	for (int i = 0; i < 100 &&
+	     hstate_file(file)->free_huge_pages < npages >> order; i++)
+		msleep(20);
+	if (hstate_file(file)->free_huge_pages < npages >> order)
+		kunit_skip(test, "boot with %lu free huge pages of order %u",
+			   npages >> order, order);
+#endif
+	return hmm_kunit_mmap(test, file, npages, MAP_PRIVATE | MAP_HUGETLB,
+			      PAGE_SIZE << order);
+}
+
+void hmm_kunit_kill(bool pending)
+{
+	spin_lock_irq(&current->sighand->siglock);
+	if (pending)
+		sigaddset(&current->pending.signal, SIGKILL);
+	else
+		sigdelset(&current->pending.signal, SIGKILL);
+	spin_unlock_irq(&current->sighand->siglock);
+	if (pending)
+		set_thread_flag(TIF_SIGPENDING);
+	else
+		clear_thread_flag(TIF_SIGPENDING);
+}
+
+#ifdef CONFIG_ZONE_DEVICE
+
+static void hmm_kunit_folio_free(struct folio *folio)
+{
+}
+
+static vm_fault_t hmm_kunit_migrate_to_ram(struct vm_fault *vmf)
+{
+	struct hmm_kunit_pgmap *pgmap = page_pgmap(vmf->page)->owner;
+
+	return pgmap->to_ram(vmf, pgmap->data);
+}
+
+static const struct dev_pagemap_ops hmm_kunit_pagemap_ops = {
+	.folio_free = hmm_kunit_folio_free,
+	.migrate_to_ram = hmm_kunit_migrate_to_ram,
+};
+
+static void hmm_kunit_pgmap_remove(void *data)
+{
+	struct hmm_kunit_pgmap *pgmap = data;
+
+	memunmap_pages(&pgmap->pgmap);
+	release_mem_region(pgmap->res->start, resource_size(pgmap->res));
+}
+
+struct hmm_kunit_pgmap *hmm_kunit_pgmap(struct kunit *test, enum memory_type type,
+					unsigned long size, unsigned int order)
+{
+	struct hmm_kunit_pgmap *pgmap;
+	resource_size_t start;
+	void *addr;
+
+	pgmap = kunit_kzalloc(test, sizeof(*pgmap), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, pgmap);
+	/* The place is aligned to sections only. */
+	if (order)
+		size += PAGE_SIZE << order;
+	pgmap->res = request_free_mem_region(&iomem_resource, size, "hmm_kunit");
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, pgmap->res);
+	start = ALIGN(pgmap->res->start, PAGE_SIZE << order);
+	pgmap->pgmap.type = type;
+	pgmap->pgmap.range.start = start;
+	pgmap->pgmap.range.end = ALIGN_DOWN(pgmap->res->end + 1, PAGE_SIZE << order) - 1;
+	pgmap->pgmap.nr_range = 1;
+	pgmap->pgmap.vmemmap_shift = order;
+	pgmap->pgmap.ops = &hmm_kunit_pagemap_ops;
+	pgmap->pgmap.owner = pgmap;
+	addr = memremap_pages(&pgmap->pgmap, NUMA_NO_NODE);
+	if (IS_ERR(addr))
+		release_mem_region(pgmap->res->start, resource_size(pgmap->res));
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, addr);
+	KUNIT_ASSERT_EQ(test, 0,
+			kunit_add_action_or_reset(test, hmm_kunit_pgmap_remove,
+						  pgmap));
+	return pgmap;
+}
+
+#endif /* CONFIG_ZONE_DEVICE */
 
 #ifdef CONFIG_FAULT_INJECTION_DEBUG_FS
 
@@ -378,7 +500,7 @@ bool hmm_kunit_has_failed(void)
 unsigned long hmm_kunit_anon(struct kunit *test, unsigned long npages)
 {
 	unsigned long addr = hmm_kunit_mmap(test, NULL, npages,
-					    MAP_PRIVATE | MAP_ANONYMOUS);
+					    MAP_PRIVATE | MAP_ANONYMOUS, PMD_SIZE);
 
 	if (IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE))
 		hmm_kunit_madvise(test, addr, npages, MADV_NOHUGEPAGE);
@@ -389,7 +511,8 @@ unsigned long hmm_kunit_thp(struct kunit *test, unsigned long npages)
 {
 	unsigned long addr;
 
-	addr = hmm_kunit_mmap(test, NULL, npages, MAP_PRIVATE | MAP_ANONYMOUS);
+	addr = hmm_kunit_mmap(test, NULL, npages, MAP_PRIVATE | MAP_ANONYMOUS,
+			      PMD_SIZE);
 	hmm_kunit_allow_thp(test, addr, npages);
 	return addr;
 }
@@ -400,6 +523,12 @@ static vm_fault_t hmm_kunit_file_fault(struct vm_fault *vmf)
 	const vm_fault_t drops = VM_FAULT_RETRY | VM_FAULT_COMPLETED;
 
 	atomic_inc(&hf->nr_faults);
+	if (vmf->flags & FAULT_FLAG_TRIED) {
+		if (vmf->pgoff == hf->at)
+			hf->nr_tried++;
+		else
+			hf->nr_tried_else++;
+	}
 	if (hf->mirror && (!vmf->pgoff || hf->mirror->range.hmm_pfns[vmf->pgoff - 1] !=
 					  HMM_KUNIT_POISON))
 		hf->nr_walks++;
@@ -412,6 +541,10 @@ static vm_fault_t hmm_kunit_file_fault(struct vm_fault *vmf)
 			msleep(hf->sleep_ms);
 		if (hf->invalidate)
 			unmap_mapping_range(hf->file->f_mapping, 0, PAGE_SIZE, 1);
+		if (hf->mark)
+			hf->mirror->range.hmm_pfns[0] = hf->mark;
+		if (hf->kill)
+			hmm_kunit_kill(true);
 		if (hf->ret & drops)
 			release_fault_lock(vmf);
 		if (hf->ret)
@@ -435,8 +568,7 @@ struct hmm_kunit_file *hmm_kunit_file(struct kunit *test, unsigned long npages)
 	hf->file = shmem_file_setup("hmm_kunit", npages * PAGE_SIZE,
 				    mk_vma_flags(VMA_NORESERVE_BIT));
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, hf->file);
-	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, hmm_kunit_fput,
-							   hf->file));
+	hmm_kunit_fput_later(test, hf->file);
 	return hf;
 }
 
@@ -463,7 +595,7 @@ unsigned long hmm_kunit_file_map(struct kunit *test, struct hmm_kunit_file *hf,
 
 	addr = hmm_kunit_mmap(test, hf->file,
 			      i_size_read(file_inode(hf->file)) >> PAGE_SHIFT,
-			      flags);
+			      flags, PMD_SIZE);
 	mmap_write_lock(current->mm);
 	vma = vma_lookup(current->mm, addr);
 	if (vma) {

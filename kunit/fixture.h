@@ -20,9 +20,24 @@
 #include <kunit/test.h>
 #include <linux/fs.h>
 #include <linux/hmm.h>
+#include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/spinlock.h>
+
+/* Absent before the patch that adds it: a case that calls it says so. */
+#ifndef CONFIG_HMM_KUNIT_HAS_SNAPSHOT
+static inline int hmm_range_snapshot(struct hmm_range *range)
+{
+	return -EOPNOTSUPP;
+}
+#endif
+
+static inline void hmm_kunit_needs_snapshot(struct kunit *test)
+{
+	if (!IS_ENABLED(CONFIG_HMM_KUNIT_HAS_SNAPSHOT))
+		kunit_skip(test, "hmm_range_snapshot() is absent");
+}
 
 /* Entries, and pages, of one page table of the lowest level. */
 #define HMM_KUNIT_TABLE (PMD_SIZE / PAGE_SIZE)
@@ -57,25 +72,41 @@ struct hmm_kunit_mirror {
 	struct hmm_range range;
 };
 
+/* Of the test's own mm, and of another. */
 struct hmm_kunit_mirror *hmm_kunit_mirror(struct kunit *test,
 					  unsigned long start,
 					  unsigned long npages,
 					  unsigned long default_flags);
+struct hmm_kunit_mirror *hmm_kunit_mirror_of(struct kunit *test,
+					     struct mm_struct *mm,
+					     unsigned long start,
+					     unsigned long npages,
+					     unsigned long default_flags);
 int hmm_kunit_fault(struct hmm_kunit_mirror *mirror);
 
 /*
  * struct hmm_kunit_leaf - what the page tables map at an address
  * @pfn: of the page at the address
  * @order: of the entry, 0 for a PTE
- * @write: the entry is writable
+ * @write: the entry is writable and dirty
+ * @raw: the entry itself, also where no page is mapped
  */
 struct hmm_kunit_leaf {
 	unsigned long pfn;
 	unsigned int order;
 	bool write;
+	u64 raw;
 };
 
 bool hmm_kunit_leaf(unsigned long addr, struct hmm_kunit_leaf *leaf);
+
+/* What an array must say of it. */
+static inline unsigned long hmm_kunit_leaf_entry(const struct hmm_kunit_leaf *leaf)
+{
+	return leaf->pfn | HMM_PFN_VALID | (leaf->write ? HMM_PFN_WRITE : 0) |
+	       (unsigned long)leaf->order << HMM_PFN_ORDER_SHIFT;
+}
+
 void hmm_kunit_expect_mapped(struct kunit *test,
 			     const struct hmm_kunit_mirror *mirror);
 
@@ -95,18 +126,51 @@ void hmm_kunit_expect_tag(struct kunit *test,
 			  const struct hmm_kunit_mirror *mirror,
 			  unsigned long page, u64 tag);
 
+/* A mapping with @flags of @file, or of anonymous memory, aligned to @align bytes. */
+unsigned long hmm_kunit_mmap(struct kunit *test, struct file *file,
+			     unsigned long npages, unsigned long flags,
+			     unsigned long align);
+/* Put @file when the test is over. */
+void hmm_kunit_fput_later(struct kunit *test, struct file *file);
+
 /* Memory, aligned to PMD_SIZE, that huge pages are kept out of. */
 unsigned long hmm_kunit_anon(struct kunit *test, unsigned long npages);
 /* The same where the next fault maps a THP. */
 unsigned long hmm_kunit_thp(struct kunit *test, unsigned long npages);
 void hmm_kunit_allow_thp(struct kunit *test, unsigned long addr,
 			 unsigned long npages);
-/* Empty mapping of @npages base pages in 2M pages of hugetlbfs. */
-unsigned long hmm_kunit_hugetlb(struct kunit *test, unsigned long npages);
+/* Empty file, and private mapping, of @npages base pages in pages of hugetlbfs. */
+struct file *hmm_kunit_hugetlb_file(struct kunit *test, unsigned long npages,
+				    unsigned int order);
+unsigned long hmm_kunit_hugetlb(struct kunit *test, unsigned long npages,
+				unsigned int order);
 void hmm_kunit_madvise(struct kunit *test, unsigned long addr,
 		       unsigned long npages, int advice);
 /* Share the whole mm copy-on-write with another, as fork() does. */
 struct mm_struct *hmm_kunit_fork(struct kunit *test);
+/* And let go of it: when this returns, it has no users. */
+void hmm_kunit_reap(struct kunit *test, struct mm_struct *mm);
+
+/* A fatal signal is pending for this thread, or no longer. */
+void hmm_kunit_kill(bool pending);
+
+#ifdef CONFIG_ZONE_DEVICE
+/*
+ * struct hmm_kunit_pgmap - memory of a device, with the struct pages of it
+ * @pgmap: its owner is this structure
+ * @to_ram: what migrate_to_ram() does, given @data
+ */
+struct hmm_kunit_pgmap {
+	struct dev_pagemap pgmap;
+	struct resource *res;
+	vm_fault_t (*to_ram)(struct vm_fault *vmf, void *data);
+	void *data;
+};
+
+/* @size bytes, in folios of @order, of which nobody may touch a single one. */
+struct hmm_kunit_pgmap *hmm_kunit_pgmap(struct kunit *test, enum memory_type type,
+					unsigned long size, unsigned int order);
+#endif
 
 #ifdef CONFIG_FAULT_INJECTION_DEBUG_FS
 /* Let single allocations fail, those that may sleep too; or skip the case. */
@@ -149,6 +213,11 @@ static inline bool hmm_kunit_has_failed(void)
  *	else leaves it missing
  * @sleep_ms: and how long it sleeps first, in milliseconds
  * @invalidate: and whether it first unmaps the page of the file at 0
+ * @kill: and whether a fatal signal is pending from then on
+ * @mark: and what it first stores as the first entry of the array of @mirror, if
+ *	not 0: who then goes on from where the fault was leaves it there
+ * @nr_tried: calls for @at with FAULT_FLAG_TRIED
+ * @nr_tried_else: and for other pages
  *
  * The file keeps its pages when they are unmapped.
  */
@@ -164,6 +233,10 @@ struct hmm_kunit_file {
 	vm_fault_t ret;
 	unsigned int sleep_ms;
 	bool invalidate;
+	bool kill;
+	unsigned long mark;
+	unsigned int nr_tried;
+	unsigned int nr_tried_else;
 	/* private: what the mapping did before */
 	const struct vm_operations_struct *shmem_vm_ops;
 };

@@ -24,10 +24,10 @@
 #include <unistd.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
-#include <lib/test_hmm_uapi.h>
 
 #include "kselftest_harness.h"
 #include "common.h"
+#include "dmirror.h"
 
 #define SIZE		(2 * HUGE)
 #define PAGES		(SIZE / PAGE)
@@ -64,21 +64,6 @@ static char *map_file(int file, int flags, bool huge)
 		return p;
 	p = (char *)(((unsigned long)p + HUGE - 1) & ~(HUGE - 1)) + (huge ? 0 : PAGE);
 	return mmap(p, SIZE, PROT_READ | PROT_WRITE, flags | MAP_FIXED, file, 0);
-}
-
-static int command(int device, unsigned long request, void *addr, void *ptr, size_t size)
-{
-	struct hmm_dmirror_cmd cmd = {
-		.addr = (unsigned long)addr,
-		.ptr = (unsigned long)ptr,
-		.npages = size / PAGE,
-	};
-
-	while (ioctl(device, request, &cmd)) {
-		if (errno != EINTR)
-			return -errno;
-	}
-	return cmd.cpages == size / PAGE ? 0 : -EIO;
 }
 
 /* The PAGE_IS_ flags of the page, of which only those that a snapshot can show. */
@@ -185,7 +170,7 @@ FIXTURE_SETUP(file)
 	ASSERT_EQ(fallocate(self->file, 0, 0, SIZE), 0);
 	ASSERT_TRUE(put(self->file, 0, SIZE, 1));
 	ASSERT_EQ(fsync(self->file), 0);
-	self->device = open("/dev/hmm_dmirror0", O_RDWR);
+	self->device = open(DMIRROR, O_RDWR);
 	ASSERT_GE(self->device, 0);
 	self->pagemap = open("/proc/self/pagemap", O_RDONLY);
 	ASSERT_GE(self->pagemap, 0);

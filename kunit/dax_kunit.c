@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Suite hmm_dax: pages that belong to a pgmap, and entries that have no page.
+ *
+ * A file of the test's own stands for a file on DAX: its handler maps pages of a
+ * pgmap, by PTE, PMD or PUD, as fs/dax.c and drivers/dax/device.c do. Nobody reads
+ * or writes them, there is no memory behind. Files on DAX with data in them, and
+ * truncate and hole punching, are in vm/fsdax.c.
+ */
+#include <linux/memremap.h>
+#include <linux/mm.h>
+#include <linux/mman.h>
+#include <linux/pagemap.h>
+#include <linux/shmem_fs.h>
+
+#include "states.h"
+
+#define TABLE HMM_KUNIT_TABLE
+
+/*
+ * struct dax - a file whose pages are those of a pgmap
+ * @order: of the entries that its handler makes
+ * @nr_faults: calls of the handler for such an entry
+ * @ret: what it returns in place of making one, if not 0
+ */
+struct dax {
+	struct hmm_kunit_pgmap *pgmap;
+	unsigned int order;
+	unsigned int nr_faults;
+	vm_fault_t ret;
+	struct file *file;
+	unsigned long addr;
+	unsigned long npages;
+};
+
+static struct page *dax_page(const struct dax *dax, pgoff_t pgoff)
+{
+	return pfn_to_page(PHYS_PFN(dax->pgmap->pgmap.range.start) + pgoff);
+}
+
+static vm_fault_t dax_huge_fault(struct vm_fault *vmf, unsigned int order)
+{
+	struct dax *dax = vmf->vma->vm_private_data;
+	bool write = vmf->flags & FAULT_FLAG_WRITE;
+	struct page *page = dax_page(dax, vmf->pgoff);
+
+	if (order != dax->order)
+		return VM_FAULT_FALLBACK;
+	dax->nr_faults++;
+	if (dax->ret)
+		return dax->ret;
+	if (order == PUD_SHIFT - PAGE_SHIFT)
+		return vmf_insert_folio_pud(vmf, page_folio(page), write);
+	if (order == HPAGE_PMD_ORDER)
+		return vmf_insert_folio_pmd(vmf, page_folio(page), write);
+	return vmf_insert_page_mkwrite(vmf, page, write);
+}
+
+static vm_fault_t dax_fault(struct vm_fault *vmf)
+{
+	vm_fault_t ret = dax_huge_fault(vmf, 0);
+
+	return ret == VM_FAULT_FALLBACK ? VM_FAULT_SIGBUS : ret;
+}
+
+static const struct vm_operations_struct dax_vm_ops = {
+	.fault = dax_fault,
+	.huge_fault = dax_huge_fault,
+	.pfn_mkwrite = dax_fault,
+};
+
+struct dax_param {
+	const char *name;
+	enum memory_type type;
+	unsigned int order;
+};
+
+static const struct dax_param dax_params[] = {
+	{ "generic_pte", MEMORY_DEVICE_GENERIC, 0 },
+	{ "generic_pmd", MEMORY_DEVICE_GENERIC, HPAGE_PMD_ORDER },
+	{ "generic_pud", MEMORY_DEVICE_GENERIC, PUD_SHIFT - PAGE_SHIFT },
+	{ "fsdax_pte", MEMORY_DEVICE_FS_DAX, 0 },
+	{ "fsdax_pmd", MEMORY_DEVICE_FS_DAX, HPAGE_PMD_ORDER },
+	{ "fsdax_pud", MEMORY_DEVICE_FS_DAX, PUD_SHIFT - PAGE_SHIFT },
+};
+
+KUNIT_ARRAY_PARAM_DESC(dax, dax_params, name);
+
+static void dax_put_folios(void *data)
+{
+	struct dax *dax = data;
+
+	for (unsigned long i = 0; i < dax->npages; i += BIT(dax->order))
+		folio_put(page_folio(dax_page(dax, i)));
+}
+
+/* Two entries, of the kind that the parameter says, aligned. */
+static struct dax *dax_map(struct kunit *test)
+{
+	const struct dax_param *param = test->param_value;
+	struct vm_area_struct *vma;
+	struct dax *dax;
+
+	dax = kunit_kzalloc(test, sizeof(*dax), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, dax);
+	dax->order = param->order;
+	dax->npages = 2ul << param->order;
+	dax->pgmap = hmm_kunit_pgmap(test, param->type, dax->npages * PAGE_SIZE,
+				     param->order);
+	/* A filesystem that has handed out a page has a reference. */
+	if (param->type == MEMORY_DEVICE_FS_DAX) {
+		for (unsigned long i = 0; i < dax->npages; i += BIT(dax->order))
+			set_page_count(dax_page(dax, i), 1);
+		KUNIT_ASSERT_EQ(test, 0,
+				kunit_add_action_or_reset(test, dax_put_folios, dax));
+	}
+	dax->file = shmem_file_setup("hmm_dax", dax->npages * PAGE_SIZE,
+				     mk_vma_flags(VMA_NORESERVE_BIT));
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, dax->file);
+	file_inode(dax->file)->i_flags |= S_DAX;
+	hmm_kunit_fput_later(test, dax->file);
+
+	dax->addr = hmm_kunit_mmap(test, dax->file, dax->npages, MAP_SHARED,
+				   PAGE_SIZE << dax->order);
+	mmap_write_lock(current->mm);
+	vma = vma_lookup(current->mm, dax->addr);
+	if (vma) {
+		vma_start_write(vma);
+		vma->vm_ops = &dax_vm_ops;
+		vma->vm_private_data = dax;
+	}
+	mmap_write_unlock(current->mm);
+	KUNIT_ASSERT_NOT_NULL(test, vma);
+	return dax;
+}
+
+/* The array names the pages of the pgmap, as ordinary memory. */
+static void expect_pages(struct kunit *test, const struct dax *dax,
+			 const struct hmm_kunit_mirror *mirror)
+{
+	const struct hmm_range *range = &mirror->range;
+	unsigned long first = (range->start - dax->addr) >> PAGE_SHIFT;
+	unsigned long npages = (range->end - range->start) >> PAGE_SHIFT;
+
+	hmm_kunit_expect_mapped(test, mirror);
+	for (unsigned long i = 0; i < npages; i++) {
+		if (hmm_pfn_to_page(range->hmm_pfns[i]) != dax_page(dax, first + i) ||
+		    hmm_pfn_to_map_order(range->hmm_pfns[i]) != dax->order) {
+			KUNIT_FAIL(test, "page %lu is %#lx", i, range->hmm_pfns[i]);
+			return;
+		}
+	}
+}
+
+/* One fault for each entry, from the inside of the first to that of the second. */
+static void dax_cold(struct kunit *test, unsigned long flags)
+{
+	struct dax *dax = dax_map(test);
+	unsigned long skip = dax->order ? 7 : 0;
+	struct hmm_kunit_mirror *mirror;
+
+	mirror = hmm_kunit_mirror(test, dax->addr + skip * PAGE_SIZE,
+				  dax->npages - 2 * skip, flags);
+	KUNIT_ASSERT_EQ(test, hmm_kunit_fault(mirror), 0);
+	KUNIT_EXPECT_EQ(test, dax->nr_faults, 2);
+	expect_pages(test, dax, mirror);
+	KUNIT_EXPECT_EQ(test, !!(mirror->range.hmm_pfns[0] & HMM_PFN_WRITE),
+			flags == REQ_WRITE);
+}
+
+static void dax_read(struct kunit *test)
+{
+	dax_cold(test, REQ_READ);
+}
+
+static void dax_write(struct kunit *test)
+{
+	dax_cold(test, REQ_WRITE);
+}
+
+/* Truncated: the range is invalidated, and there is nothing until the next fault. */
+static void dax_truncate(struct kunit *test)
+{
+	struct dax *dax = dax_map(test);
+	struct hmm_kunit_mirror *mirror;
+	struct hmm_range *range;
+
+	mirror = hmm_kunit_mirror(test, dax->addr, dax->npages, REQ_WRITE);
+	range = &mirror->range;
+	KUNIT_ASSERT_EQ(test, hmm_kunit_fault(mirror), 0);
+	unmap_mapping_range(dax->file->f_mapping, PAGE_SIZE << dax->order, 0, 1);
+	KUNIT_EXPECT_TRUE(test, mmu_interval_read_retry(range->notifier,
+							range->notifier_seq));
+
+	range->default_flags = 0;
+	KUNIT_ASSERT_EQ(test, hmm_kunit_fault(mirror), 0);
+	KUNIT_EXPECT_TRUE(test, range->hmm_pfns[0] & HMM_PFN_VALID);
+	KUNIT_EXPECT_EQ(test, range->hmm_pfns[BIT(dax->order)], 0);
+
+	range->default_flags = REQ_WRITE;
+	dax->ret = VM_FAULT_SIGBUS;
+	KUNIT_EXPECT_EQ(test, hmm_kunit_fault(mirror), -EFAULT);
+	dax->ret = 0;
+	KUNIT_ASSERT_EQ(test, hmm_kunit_fault(mirror), 0);
+	expect_pages(test, dax, mirror);
+}
+
+#ifdef CONFIG_HMM_KUNIT_HAS_MEMORY
+/* Pages of files on DAX are ordinary memory, those of device memory are not. */
+static void dax_memory(struct kunit *test)
+{
+	static const struct {
+		enum memory_type type;
+		enum hmm_memory memory;
+	} kinds[] = {
+		{ MEMORY_DEVICE_GENERIC, HMM_MEMORY_SYSTEM },
+		{ MEMORY_DEVICE_FS_DAX, HMM_MEMORY_SYSTEM },
+		{ MEMORY_DEVICE_PRIVATE, HMM_MEMORY_DEVICE },
+		{ MEMORY_DEVICE_COHERENT, HMM_MEMORY_DEVICE },
+		{ MEMORY_DEVICE_PCI_P2PDMA, HMM_MEMORY_P2PDMA },
+	};
+	unsigned long addr = hmm_kunit_anon(test, TABLE);
+	struct hmm_kunit_leaf leaf;
+
+	for (int i = 0; i < ARRAY_SIZE(kinds); i++) {
+		struct hmm_kunit_pgmap *pgmap;
+
+		pgmap = hmm_kunit_pgmap(test, kinds[i].type, PMD_SIZE, 0);
+		KUNIT_EXPECT_EQ_MSG(test, kinds[i].memory,
+				    hmm_pfn_to_memory(PHYS_PFN(pgmap->pgmap.range.start) |
+						      HMM_PFN_VALID),
+				    "type %d", kinds[i].type);
+	}
+	hmm_kunit_write(test, addr, 1);
+	KUNIT_ASSERT_TRUE(test, hmm_kunit_leaf(addr, &leaf));
+	KUNIT_EXPECT_EQ(test, HMM_MEMORY_SYSTEM,
+			hmm_pfn_to_memory(hmm_kunit_leaf_entry(&leaf)));
+}
+#endif
+
+/*
+ * Special entries, in a VMA that may have some: of a PMD and of a PUD, as
+ * vmf_insert_pfn_pmd() makes them. Those of PTEs are in suite hmm_snapshot.
+ */
+static void special_enter(struct hmm_kunit_cell *cell)
+{
+	hmm_kunit_set_vm_flags(cell, VM_MIXEDMAP);
+}
+
+static void special_pmd_enter(struct hmm_kunit_cell *cell)
+{
+	pmd_t *pmdp = hmm_kunit_pmd(cell);
+	spinlock_t *ptl = pmd_lock(cell->mm, pmdp);
+
+	cell->pmd = pmdp_get(pmdp);
+	set_pmd_at(cell->mm, cell->addr, pmdp, pmd_mkspecial(cell->pmd));
+	spin_unlock(ptl);
+	special_enter(cell);
+}
+
+static void special_pmd_leave(struct hmm_kunit_cell *cell)
+{
+	pmd_t *pmdp = hmm_kunit_pmd(cell);
+	spinlock_t *ptl = pmd_lock(cell->mm, pmdp);
+
+	set_pmd_at(cell->mm, cell->addr, pmdp, cell->pmd);
+	spin_unlock(ptl);
+	hmm_kunit_clear_vm_flags(cell);
+}
+
+static const struct hmm_kunit_state special_pmd = {
+	"special", special_pmd_enter, special_pmd_leave, false, false, ERROR,
+	-EFAULT, -EFAULT
+};
+
+static void check_special_pmd(struct kunit *test, enum hmm_kunit_call call)
+{
+	unsigned long addr = hmm_kunit_thp(test, 3 * TABLE);
+	struct hmm_kunit_cell cell = {
+		.test = test,
+		.addr = addr + PMD_SIZE,
+		.npages = TABLE,
+	};
+
+	for (int i = 0; i < 3; i++)
+		hmm_kunit_write(test, addr + i * PMD_SIZE, i);
+	hmm_kunit_check_state(&cell, &special_pmd, call,
+			      cell.addr + 7 * PAGE_SIZE, TABLE - 7 + 3);
+}
+
+HMM_KUNIT_STATE_CASES(special_pmd);
+
+/* Not of a user, so nothing is accounted for it. */
+static void special_pud_enter(struct hmm_kunit_cell *cell)
+{
+	pgprot_t prot = __pgprot(pgprot_val(PAGE_SHARED) & ~_PAGE_USER);
+	pud_t pud = pud_mkhuge(pfn_pud(PUD_SIZE >> PAGE_SHIFT, prot));
+	spinlock_t *ptl = pud_lock(cell->mm, hmm_kunit_pud(cell));
+
+	set_pud_at(cell->mm, cell->addr, hmm_kunit_pud(cell),
+		   pud_mkspecial(pud_mkdirty(pud)));
+	spin_unlock(ptl);
+	special_enter(cell);
+}
+
+static void special_pud_leave(struct hmm_kunit_cell *cell)
+{
+	spinlock_t *ptl = pud_lock(cell->mm, hmm_kunit_pud(cell));
+
+	set_pud(hmm_kunit_pud(cell), __pud(0));
+	spin_unlock(ptl);
+	hmm_kunit_clear_vm_flags(cell);
+}
+
+static const struct hmm_kunit_state special_pud = {
+	"special", special_pud_enter, special_pud_leave, false, false, ERROR,
+	-EFAULT, -EFAULT
+};
+
+static void check_special_pud(struct kunit *test, enum hmm_kunit_call call)
+{
+	struct hmm_kunit_cell cell = {
+		.test = test,
+		.npages = PUD_SIZE / PAGE_SIZE,
+	};
+	unsigned long addr = hmm_kunit_anon(test, 2 * cell.npages);
+
+	/* Its neighbour gets a page, so the table of PUDs is there. */
+	cell.addr = ALIGN(addr + PAGE_SIZE, PUD_SIZE);
+	hmm_kunit_write(test, cell.addr - PAGE_SIZE, 1);
+	hmm_kunit_check_state(&cell, &special_pud, call,
+			      cell.addr + 7 * PAGE_SIZE, TABLE + 9);
+}
+
+HMM_KUNIT_STATE_CASES(special_pud);
+
+static struct kunit_case hmm_dax_cases[] = {
+	KUNIT_CASE_PARAM(dax_read, dax_gen_params),
+	KUNIT_CASE_PARAM(dax_write, dax_gen_params),
+	KUNIT_CASE_PARAM(dax_truncate, dax_gen_params),
+	KUNIT_CASE(snapshot_special_pmd),
+	KUNIT_CASE(look_special_pmd),
+	KUNIT_CASE(read_special_pmd),
+	KUNIT_CASE(write_special_pmd),
+	KUNIT_CASE(snapshot_special_pud),
+	KUNIT_CASE(look_special_pud),
+	KUNIT_CASE(read_special_pud),
+	KUNIT_CASE(write_special_pud),
+#ifdef CONFIG_HMM_KUNIT_HAS_MEMORY
+	KUNIT_CASE(dax_memory),
+#endif
+	{}
+};
+
+static struct kunit_suite hmm_dax_suite = {
+	.name = "hmm_dax",
+	.test_cases = hmm_dax_cases,
+};
+
+kunit_test_suite(hmm_dax_suite);
