@@ -242,29 +242,15 @@ static void dax_memory(struct kunit *test)
  * Special entries, in a VMA that may have some: of a PMD and of a PUD, as
  * vmf_insert_pfn_pmd() makes them. Those of PTEs are in suite hmm_snapshot.
  */
-static void special_enter(struct hmm_kunit_cell *cell)
-{
-	hmm_kunit_set_vm_flags(cell, VM_MIXEDMAP);
-}
-
 static void special_pmd_enter(struct hmm_kunit_cell *cell)
 {
-	pmd_t *pmdp = hmm_kunit_pmd(cell);
-	spinlock_t *ptl = pmd_lock(cell->mm, pmdp);
-
-	cell->pmd = pmdp_get(pmdp);
-	set_pmd_at(cell->mm, cell->addr, pmdp, pmd_mkspecial(cell->pmd));
-	spin_unlock(ptl);
-	special_enter(cell);
+	hmm_kunit_set_vm_flags(cell, VM_MIXEDMAP);
+	hmm_kunit_set_pmd(cell, pmd_mkspecial(pmdp_get(hmm_kunit_pmd(cell))));
 }
 
 static void special_pmd_leave(struct hmm_kunit_cell *cell)
 {
-	pmd_t *pmdp = hmm_kunit_pmd(cell);
-	spinlock_t *ptl = pmd_lock(cell->mm, pmdp);
-
-	set_pmd_at(cell->mm, cell->addr, pmdp, cell->pmd);
-	spin_unlock(ptl);
+	hmm_kunit_put_back(cell);
 	hmm_kunit_clear_vm_flags(cell);
 }
 
@@ -275,40 +261,20 @@ static const struct hmm_kunit_state special_pmd = {
 
 static void check_special_pmd(struct kunit *test, enum hmm_kunit_call call)
 {
-	unsigned long addr = hmm_kunit_thp(test, 3 * TABLE);
-	struct hmm_kunit_cell cell = {
-		.test = test,
-		.addr = addr + PMD_SIZE,
-		.npages = TABLE,
-	};
-
-	for (int i = 0; i < 3; i++)
-		hmm_kunit_write(test, addr + i * PMD_SIZE, i);
-	hmm_kunit_check_state(&cell, &special_pmd, call,
-			      cell.addr + 7 * PAGE_SIZE, TABLE - 7 + 3);
+	hmm_kunit_check_pmd(test, &special_pmd, call);
 }
 
 HMM_KUNIT_STATE_CASES(special_pmd);
 
-/* Not of a user, so nothing is accounted for it. */
 static void special_pud_enter(struct hmm_kunit_cell *cell)
 {
-	pgprot_t prot = __pgprot(pgprot_val(PAGE_SHARED) & ~_PAGE_USER);
-	pud_t pud = pud_mkhuge(pfn_pud(PUD_SIZE >> PAGE_SHIFT, prot));
-	spinlock_t *ptl = pud_lock(cell->mm, hmm_kunit_pud(cell));
-
-	set_pud_at(cell->mm, cell->addr, hmm_kunit_pud(cell),
-		   pud_mkspecial(pud_mkdirty(pud)));
-	spin_unlock(ptl);
-	special_enter(cell);
+	hmm_kunit_set_vm_flags(cell, VM_MIXEDMAP);
+	hmm_kunit_set_pud(cell, pud_mkspecial(pud_mkdirty(hmm_kunit_make_pud())));
 }
 
 static void special_pud_leave(struct hmm_kunit_cell *cell)
 {
-	spinlock_t *ptl = pud_lock(cell->mm, hmm_kunit_pud(cell));
-
-	set_pud(hmm_kunit_pud(cell), __pud(0));
-	spin_unlock(ptl);
+	hmm_kunit_put_pud_back(cell);
 	hmm_kunit_clear_vm_flags(cell);
 }
 
@@ -319,17 +285,7 @@ static const struct hmm_kunit_state special_pud = {
 
 static void check_special_pud(struct kunit *test, enum hmm_kunit_call call)
 {
-	struct hmm_kunit_cell cell = {
-		.test = test,
-		.npages = PUD_SIZE / PAGE_SIZE,
-	};
-	unsigned long addr = hmm_kunit_anon(test, 2 * cell.npages);
-
-	/* Its neighbour gets a page, so the table of PUDs is there. */
-	cell.addr = ALIGN(addr + PAGE_SIZE, PUD_SIZE);
-	hmm_kunit_write(test, cell.addr - PAGE_SIZE, 1);
-	hmm_kunit_check_state(&cell, &special_pud, call,
-			      cell.addr + 7 * PAGE_SIZE, TABLE + 9);
+	hmm_kunit_check_pud(test, &special_pud, call);
 }
 
 HMM_KUNIT_STATE_CASES(special_pud);

@@ -45,10 +45,6 @@ static void put_huge_back(struct hmm_kunit_cell *cell)
 	swap_huge_pte(cell, cell->pte);
 }
 
-static void present_enter(struct hmm_kunit_cell *cell)
-{
-}
-
 static void none_enter(struct hmm_kunit_cell *cell)
 {
 	hmm_kunit_madvise(cell->test, cell->addr, TABLE, MADV_DONTNEED);
@@ -108,7 +104,7 @@ static void uffd_wp_enter(struct hmm_kunit_cell *cell)
 #endif
 
 static const struct hmm_kunit_state huge_states[] = {
-	{ "present", present_enter, NULL, false, false, PAGE, 0, 0 },
+	{ "present", NULL, NULL, false, false, PAGE, 0, 0 },
 	{ "none", none_enter, NULL, false, false, NOTHING, 0, 0 },
 	{ "clean", clean_enter, NULL, false, false, PAGE, 0, 0 },
 	{ "readonly", readonly_enter, NULL, false, false, PAGE, 0, 0 },

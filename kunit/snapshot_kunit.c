@@ -26,45 +26,12 @@
 #define TABLE HMM_KUNIT_TABLE
 #define TAG 0x736e617000000000ull
 
-static pte_t swap_pte(struct hmm_kunit_cell *cell, pte_t pte)
-{
-	pmd_t *pmd = hmm_kunit_pmd(cell);
-	pte_t *ptep = pte_offset_kernel(pmd, cell->addr);
-	spinlock_t *ptl = pte_lockptr(cell->mm, pmd);
-	pte_t old;
-
-	spin_lock(ptl);
-	old = ptep_get(ptep);
-	set_pte_at(cell->mm, cell->addr, ptep, pte);
-	spin_unlock(ptl);
-	return old;
-}
-
-static void set_pte_entry(struct hmm_kunit_cell *cell, pte_t pte)
-{
-	cell->pte = swap_pte(cell, pte);
-}
-
 static pte_t get_pte_entry(struct hmm_kunit_cell *cell)
 {
 	return ptep_get(pte_offset_kernel(hmm_kunit_pmd(cell), cell->addr));
 }
 
-static void put_pte_back(struct hmm_kunit_cell *cell)
-{
-	swap_pte(cell, cell->pte);
-}
-
-static void set_softleaf(struct hmm_kunit_cell *cell, swp_entry_t entry)
-{
-	set_pte_entry(cell, swp_entry_to_pte(entry));
-}
-
 /* States of PTEs, and of VMAs, for which the level makes no difference. */
-
-static void pte_present_enter(struct hmm_kunit_cell *cell)
-{
-}
 
 static void pte_none_enter(struct hmm_kunit_cell *cell)
 {
@@ -83,33 +50,33 @@ static void pte_zero_enter(struct hmm_kunit_cell *cell)
 
 static void pte_clean_enter(struct hmm_kunit_cell *cell)
 {
-	set_pte_entry(cell, pte_mkclean(get_pte_entry(cell)));
+	hmm_kunit_set_pte(cell, pte_mkclean(get_pte_entry(cell)));
 }
 
 static void pte_swap_enter(struct hmm_kunit_cell *cell)
 {
-	set_softleaf(cell, swp_entry(0, 1));
+	hmm_kunit_set_softleaf(cell, swp_entry(0, 1));
 }
 
 static void pte_poison_enter(struct hmm_kunit_cell *cell)
 {
-	set_softleaf(cell, make_poisoned_swp_entry());
+	hmm_kunit_set_softleaf(cell, make_poisoned_swp_entry());
 }
 
 static void pte_guard_enter(struct hmm_kunit_cell *cell)
 {
-	set_softleaf(cell, make_guard_swp_entry());
+	hmm_kunit_set_softleaf(cell, make_guard_swp_entry());
 }
 
-static void pte_migration_enter(struct hmm_kunit_cell *cell)
+static void migration_enter(struct hmm_kunit_cell *cell)
 {
 	folio_lock(cell->folio);
-	set_softleaf(cell, make_writable_migration_entry(folio_pfn(cell->folio)));
+	hmm_kunit_set_softleaf(cell, make_writable_migration_entry(folio_pfn(cell->folio)));
 }
 
-static void pte_migration_leave(struct hmm_kunit_cell *cell)
+static void migration_leave(struct hmm_kunit_cell *cell)
 {
-	put_pte_back(cell);
+	hmm_kunit_put_back(cell);
 	folio_unlock(cell->folio);
 }
 
@@ -162,7 +129,7 @@ static void vma_readonly_enter(struct hmm_kunit_cell *cell)
 static void pte_uffd_wp_enter(struct hmm_kunit_cell *cell)
 {
 	pte_none_enter(cell);
-	set_pte_entry(cell, make_pte_marker(PTE_MARKER_UFFD_WP));
+	hmm_kunit_set_pte(cell, make_pte_marker(PTE_MARKER_UFFD_WP));
 }
 #endif
 
@@ -170,7 +137,7 @@ static void pte_uffd_wp_enter(struct hmm_kunit_cell *cell)
 static void pte_hwpoison_enter(struct hmm_kunit_cell *cell)
 {
 	folio_lock(cell->folio);
-	set_softleaf(cell, make_hwpoison_entry(folio_page(cell->folio, 0)));
+	hmm_kunit_set_softleaf(cell, make_hwpoison_entry(folio_page(cell->folio, 0)));
 	folio_unlock(cell->folio);
 }
 #endif
@@ -178,7 +145,7 @@ static void pte_hwpoison_enter(struct hmm_kunit_cell *cell)
 #ifdef CONFIG_ARCH_HAS_PTE_PROTNONE
 static void pte_protnone_enter(struct hmm_kunit_cell *cell)
 {
-	set_pte_entry(cell, pte_modify(get_pte_entry(cell), PAGE_NONE));
+	hmm_kunit_set_pte(cell, pte_modify(get_pte_entry(cell), PAGE_NONE));
 }
 #endif
 
@@ -186,18 +153,18 @@ static void pte_protnone_enter(struct hmm_kunit_cell *cell)
 static void pte_special_enter(struct hmm_kunit_cell *cell)
 {
 	hmm_kunit_set_vm_flags(cell, VM_MIXEDMAP);
-	set_pte_entry(cell, pte_mkspecial(get_pte_entry(cell)));
+	hmm_kunit_set_pte(cell, pte_mkspecial(get_pte_entry(cell)));
 }
 
 static void pte_special_readonly_enter(struct hmm_kunit_cell *cell)
 {
 	hmm_kunit_set_vm_flags(cell, VM_MIXEDMAP);
-	set_pte_entry(cell, pte_mkspecial(pte_wrprotect(get_pte_entry(cell))));
+	hmm_kunit_set_pte(cell, pte_mkspecial(pte_wrprotect(get_pte_entry(cell))));
 }
 
 static void pte_special_leave(struct hmm_kunit_cell *cell)
 {
-	put_pte_back(cell);
+	hmm_kunit_put_back(cell);
 	hmm_kunit_clear_vm_flags(cell);
 }
 #endif
@@ -225,92 +192,90 @@ static void pte_exclusive_enter(struct hmm_kunit_cell *cell)
 	}
 }
 
-static void private_put_back(struct hmm_kunit_cell *cell);
-
-/* Back to system memory: the page that was there is still there. */
-static vm_fault_t private_to_ram(struct vm_fault *vmf, void *data)
-{
-	private_put_back(data);
-	return 0;
-}
-
-static unsigned long private_page(struct hmm_kunit_cell *cell, unsigned int order)
-{
-	unsigned long pfn;
-
-	cell->pgmap = hmm_kunit_pgmap(cell->test, MEMORY_DEVICE_PRIVATE, PMD_SIZE, 0);
-	cell->pgmap->to_ram = private_to_ram;
-	cell->pgmap->data = cell;
-	pfn = PHYS_PFN(cell->pgmap->pgmap.range.start);
-	zone_device_page_init(pfn_to_page(pfn), &cell->pgmap->pgmap, order);
-	unlock_page(pfn_to_page(pfn));
-	return pfn;
-}
-
 /* The page that is in device memory, while it is. */
-static struct page *private_page_of(const struct hmm_kunit_cell *cell)
+static struct page *private_page(const struct hmm_kunit_cell *cell)
 {
 	return pfn_to_page(PHYS_PFN(cell->pgmap->pgmap.range.start));
 }
 
 static void private_leave(struct hmm_kunit_cell *cell)
 {
-	if (cell->pgmap)
-		private_put_back(cell);
+	struct page *page;
+
+	if (!cell->pgmap)
+		return;
+	page = private_page(cell);
+	hmm_kunit_put_back(cell);
+	cell->pgmap = NULL;
+	put_page(page);
+}
+
+/* Back to system memory: the page that was there is still there. */
+static vm_fault_t private_to_ram(struct vm_fault *vmf, void *data)
+{
+	private_leave(data);
+	return 0;
+}
+
+static void private_enter(struct hmm_kunit_cell *cell, bool writable)
+{
+	unsigned long order = ilog2(cell->npages), pfn;
+
+	cell->pgmap = hmm_kunit_pgmap(cell->test, MEMORY_DEVICE_PRIVATE, PMD_SIZE, 0);
+	cell->pgmap->to_ram = private_to_ram;
+	cell->pgmap->data = cell;
+	zone_device_page_init(private_page(cell), &cell->pgmap->pgmap, order);
+	unlock_page(private_page(cell));
+
+	pfn = page_to_pfn(private_page(cell));
+	cell->device = pfn | HMM_PFN_VALID | (writable ? HMM_PFN_WRITE : 0) |
+		       order << HMM_PFN_ORDER_SHIFT;
+	hmm_kunit_set_softleaf(cell, writable ?
+				     make_writable_device_private_entry(pfn) :
+				     make_readable_device_private_entry(pfn));
+}
+
+static void private_writable_enter(struct hmm_kunit_cell *cell)
+{
+	private_enter(cell, true);
+}
+
+static void private_readonly_enter(struct hmm_kunit_cell *cell)
+{
+	private_enter(cell, false);
 }
 
 /* Somebody else has the page locked, and takes his time. */
+static void private_locked_enter(struct hmm_kunit_cell *cell)
+{
+	private_enter(cell, true);
+	lock_page(private_page(cell));
+}
+
 static void private_locked_leave(struct hmm_kunit_cell *cell)
 {
-	unlock_page(private_page_of(cell));
+	unlock_page(private_page(cell));
 	if (!cell->waited_for)
-		private_put_back(cell);
-}
-
-static void pte_private_foreign_enter(struct hmm_kunit_cell *cell)
-{
-	set_softleaf(cell, make_writable_device_private_entry(private_page(cell, 0)));
-}
-
-static void pte_private_own_enter(struct hmm_kunit_cell *cell)
-{
-	unsigned long pfn = private_page(cell, 0);
-
-	cell->device = pfn | HMM_PFN_VALID | HMM_PFN_WRITE;
-	set_softleaf(cell, make_writable_device_private_entry(pfn));
-}
-
-static void pte_private_readonly_enter(struct hmm_kunit_cell *cell)
-{
-	unsigned long pfn = private_page(cell, 0);
-
-	cell->device = pfn | HMM_PFN_VALID;
-	set_softleaf(cell, make_readable_device_private_entry(pfn));
-}
-
-static void pte_private_locked_enter(struct hmm_kunit_cell *cell)
-{
-	pte_private_foreign_enter(cell);
-	lock_page(private_page_of(cell));
+		private_leave(cell);
 }
 #endif
 
 static const struct hmm_kunit_state pte_states[] = {
-	{ "present", pte_present_enter, NULL, false, false, PAGE, 0, 0 },
+	{ "present", NULL, NULL, false, false, PAGE, 0, 0 },
 	{ "none", pte_none_enter, NULL, false, false, NOTHING, 0, 0 },
 	{ "zero_page", pte_zero_enter, NULL, false, false, PAGE, 0, 0 },
 	{ "clean", pte_clean_enter, NULL, false, false, PAGE, 0, 0 },
-	{ "migration", pte_migration_enter, pte_migration_leave, true, false,
+	{ "migration", migration_enter, migration_leave, true, false,
 	  NOTHING, 0, 0 },
-	{ "poison_marker", pte_poison_enter, put_pte_back, false, false, ERROR,
+	{ "poison_marker", pte_poison_enter, hmm_kunit_put_back, false, false, ERROR,
 	  -EFAULT, -EFAULT },
-	{ "guard_marker", pte_guard_enter, put_pte_back, false, false, ERROR,
+	{ "guard_marker", pte_guard_enter, hmm_kunit_put_back, false, false, ERROR,
 	  -EFAULT, -EFAULT },
 #ifdef CONFIG_PTE_MARKER_UFFD_WP
 	{ "uffd_wp_marker", pte_uffd_wp_enter, NULL, false, false, NOTHING, 0, 0 },
 #endif
 #ifdef CONFIG_MEMORY_FAILURE
-	{ "hwpoison", pte_hwpoison_enter, put_pte_back, false, false, ERROR,
+	{ "hwpoison", pte_hwpoison_enter, hmm_kunit_put_back, false, false, ERROR,
 	  -EFAULT, -EFAULT },
 #endif
 #ifdef CONFIG_ARCH_HAS_PTE_PROTNONE
@@ -323,13 +288,13 @@ static const struct hmm_kunit_state pte_states[] = {
 	  false, ERROR, -EFAULT, -EFAULT },
 #endif
 #ifdef CONFIG_DEVICE_PRIVATE
-	{ "private_own", pte_private_own_enter, private_leave, false, false, DEVICE,
+	{ "private_own", private_writable_enter, private_leave, false, false, DEVICE,
 	  0, 0 },
-	{ "private_own_readonly", pte_private_readonly_enter, private_leave, false,
+	{ "private_own_readonly", private_readonly_enter, private_leave, false,
 	  false, DEVICE, 0, 0 },
-	{ "private_foreign", pte_private_foreign_enter, private_leave, false, false,
+	{ "private_foreign", private_writable_enter, private_leave, false, false,
 	  NOTHING, 0, 0 },
-	{ "private_locked", pte_private_locked_enter, private_locked_leave, true,
+	{ "private_locked", private_locked_enter, private_locked_leave, true,
 	  false, NOTHING, 0, 0 },
 	{ "exclusive", pte_exclusive_enter, NULL, false, false, NOTHING, 0, 0 },
 #endif
@@ -350,7 +315,7 @@ static const struct hmm_kunit_state pte_states[] = {
 
 /* A swap entry has no device behind it here: it is only looked at. */
 static const struct hmm_kunit_state pte_swap = {
-	"swap", pte_swap_enter, put_pte_back, false, false, NOTHING, 0, 0
+	"swap", pte_swap_enter, hmm_kunit_put_back, false, false, NOTHING, 0, 0
 };
 
 /* A PTE among others that map a page. */
@@ -393,36 +358,6 @@ KUNIT_ARRAY_PARAM_DESC(pte, pte_states, name);
 
 #ifdef CONFIG_TRANSPARENT_HUGEPAGE
 
-static pmd_t swap_pmd(struct hmm_kunit_cell *cell, pmd_t pmd)
-{
-	pmd_t *pmdp = hmm_kunit_pmd(cell);
-	spinlock_t *ptl = pmd_lock(cell->mm, pmdp);
-	pmd_t old = pmdp_get(pmdp);
-
-	set_pmd_at(cell->mm, cell->addr, pmdp, pmd);
-	spin_unlock(ptl);
-	return old;
-}
-
-static void set_pmd_entry(struct hmm_kunit_cell *cell, pmd_t pmd)
-{
-	cell->pmd = swap_pmd(cell, pmd);
-}
-
-static void set_pmd_softleaf(struct hmm_kunit_cell *cell, swp_entry_t entry)
-{
-	set_pmd_entry(cell, swp_entry_to_pmd(entry));
-}
-
-static void put_pmd_back(struct hmm_kunit_cell *cell)
-{
-	swap_pmd(cell, cell->pmd);
-}
-
-static void pmd_present_enter(struct hmm_kunit_cell *cell)
-{
-}
-
 static void pmd_none_enter(struct hmm_kunit_cell *cell)
 {
 	hmm_kunit_madvise(cell->test, cell->addr, TABLE, MADV_DONTNEED);
@@ -436,74 +371,30 @@ static void pmd_zero_enter(struct hmm_kunit_cell *cell)
 
 static void pmd_clean_enter(struct hmm_kunit_cell *cell)
 {
-	set_pmd_entry(cell, pmd_mkclean(pmdp_get(hmm_kunit_pmd(cell))));
+	hmm_kunit_set_pmd(cell, pmd_mkclean(pmdp_get(hmm_kunit_pmd(cell))));
 }
 
 static void pmd_protnone_enter(struct hmm_kunit_cell *cell)
 {
-	set_pmd_entry(cell, pmd_modify(pmdp_get(hmm_kunit_pmd(cell)), PAGE_NONE));
+	hmm_kunit_set_pmd(cell, pmd_modify(pmdp_get(hmm_kunit_pmd(cell)), PAGE_NONE));
 }
-
-static void pmd_migration_enter(struct hmm_kunit_cell *cell)
-{
-	folio_lock(cell->folio);
-	set_pmd_softleaf(cell, make_writable_migration_entry(folio_pfn(cell->folio)));
-}
-
-static void pmd_migration_leave(struct hmm_kunit_cell *cell)
-{
-	put_pmd_back(cell);
-	folio_unlock(cell->folio);
-}
-
-#ifdef CONFIG_DEVICE_PRIVATE
-static void pmd_private_foreign_enter(struct hmm_kunit_cell *cell)
-{
-	unsigned long pfn = private_page(cell, HPAGE_PMD_ORDER);
-
-	set_pmd_softleaf(cell, make_writable_device_private_entry(pfn));
-}
-
-static void pmd_private_own_enter(struct hmm_kunit_cell *cell)
-{
-	pmd_private_foreign_enter(cell);
-	cell->device = PHYS_PFN(cell->pgmap->pgmap.range.start) | HMM_PFN_VALID |
-		       HMM_PFN_WRITE |
-		       (unsigned long)HPAGE_PMD_ORDER << HMM_PFN_ORDER_SHIFT;
-}
-
-static void pmd_private_readonly_enter(struct hmm_kunit_cell *cell)
-{
-	unsigned long pfn = private_page(cell, HPAGE_PMD_ORDER);
-
-	cell->device = pfn | HMM_PFN_VALID |
-		       (unsigned long)HPAGE_PMD_ORDER << HMM_PFN_ORDER_SHIFT;
-	set_pmd_softleaf(cell, make_readable_device_private_entry(pfn));
-}
-
-static void pmd_private_locked_enter(struct hmm_kunit_cell *cell)
-{
-	pmd_private_foreign_enter(cell);
-	lock_page(private_page_of(cell));
-}
-#endif
 
 static const struct hmm_kunit_state pmd_states[] = {
-	{ "present", pmd_present_enter, NULL, false, false, PAGE, 0, 0 },
+	{ "present", NULL, NULL, false, false, PAGE, 0, 0 },
 	{ "none", pmd_none_enter, NULL, false, false, NOTHING, 0, 0 },
 	{ "zero_page", pmd_zero_enter, NULL, false, false, PAGE, 0, 0 },
 	{ "clean", pmd_clean_enter, NULL, false, false, PAGE, 0, 0 },
 	{ "protnone", pmd_protnone_enter, NULL, false, false, NOTHING, 0, 0 },
-	{ "migration", pmd_migration_enter, pmd_migration_leave, true, false,
+	{ "migration", migration_enter, migration_leave, true, false,
 	  NOTHING, 0, 0 },
 #ifdef CONFIG_DEVICE_PRIVATE
-	{ "private_own", pmd_private_own_enter, private_leave, false, false, DEVICE,
+	{ "private_own", private_writable_enter, private_leave, false, false, DEVICE,
 	  0, 0 },
-	{ "private_own_readonly", pmd_private_readonly_enter, private_leave, false,
+	{ "private_own_readonly", private_readonly_enter, private_leave, false,
 	  false, DEVICE, 0, 0 },
-	{ "private_foreign", pmd_private_foreign_enter, private_leave, false, false,
+	{ "private_foreign", private_writable_enter, private_leave, false, false,
 	  NOTHING, 0, 0 },
-	{ "private_locked", pmd_private_locked_enter, private_locked_leave, true,
+	{ "private_locked", private_locked_enter, private_locked_leave, true,
 	  false, NOTHING, 0, 0 },
 #endif
 #ifdef CONFIG_X86_USER_SHADOW_STACK
@@ -514,83 +405,43 @@ static const struct hmm_kunit_state pmd_states[] = {
 
 KUNIT_ARRAY_PARAM_DESC(pmd, pmd_states, name);
 
-/* A PMD between others; the range starts in it, and ends in the next. */
 static void check_pmd(struct kunit *test, enum hmm_kunit_call call)
 {
-	unsigned long addr = hmm_kunit_thp(test, 3 * TABLE);
-	struct hmm_kunit_cell cell = {
-		.test = test,
-		.addr = addr + PMD_SIZE,
-		.npages = TABLE,
-	};
-	struct hmm_kunit_leaf leaf;
-
-	for (int i = 0; i < 3; i++) {
-		hmm_kunit_write(test, addr + i * PMD_SIZE, TAG + i);
-		KUNIT_ASSERT_TRUE(test, hmm_kunit_leaf(addr + i * PMD_SIZE, &leaf));
-		KUNIT_ASSERT_EQ(test, leaf.order, HPAGE_PMD_ORDER);
-	}
-	KUNIT_ASSERT_TRUE(test, hmm_kunit_leaf(cell.addr, &leaf));
-	cell.folio = pfn_folio(leaf.pfn);
-	hmm_kunit_check_state(&cell, test->param_value, call,
-			      cell.addr + 7 * PAGE_SIZE, TABLE - 7 + 3);
+	hmm_kunit_check_pmd(test, test->param_value, call);
 }
 
 HMM_KUNIT_STATE_CASES(pmd);
 
-#endif /* CONFIG_TRANSPARENT_HUGEPAGE */
-
 #ifdef CONFIG_HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD
-
-/* No user may access it, so nothing is accounted for it. */
-static void set_pud_entry(struct hmm_kunit_cell *cell, bool dirty)
-{
-	pgprot_t prot = __pgprot(pgprot_val(PAGE_SHARED) & ~_PAGE_USER);
-	pud_t pud = pud_mkhuge(pfn_pud(PUD_SIZE >> PAGE_SHIFT, prot));
-	spinlock_t *ptl = pud_lock(cell->mm, hmm_kunit_pud(cell));
-
-	if (dirty)
-		pud = pud_mkdirty(pud);
-	cell->pud = pudp_get(hmm_kunit_pud(cell));
-	set_pud_at(cell->mm, cell->addr, hmm_kunit_pud(cell), pud);
-	spin_unlock(ptl);
-}
-
-static void put_pud_back(struct hmm_kunit_cell *cell)
-{
-	spinlock_t *ptl = pud_lock(cell->mm, hmm_kunit_pud(cell));
-
-	set_pud(hmm_kunit_pud(cell), cell->pud);
-	spin_unlock(ptl);
-}
 
 static void pud_present_enter(struct hmm_kunit_cell *cell)
 {
-	set_pud_entry(cell, true);
+	hmm_kunit_set_pud(cell, pud_mkdirty(hmm_kunit_make_pud()));
 }
 
 static void pud_clean_enter(struct hmm_kunit_cell *cell)
 {
-	set_pud_entry(cell, false);
+	hmm_kunit_set_pud(cell, hmm_kunit_make_pud());
 }
 
 #ifdef CONFIG_X86_USER_SHADOW_STACK
 static void pud_shadow_stack_enter(struct hmm_kunit_cell *cell)
 {
-	set_pud_entry(cell, true);
+	pud_present_enter(cell);
 	vma_shadow_stack_enter(cell);
 }
 
 static void pud_shadow_stack_leave(struct hmm_kunit_cell *cell)
 {
-	put_pud_back(cell);
+	hmm_kunit_put_pud_back(cell);
 	hmm_kunit_clear_vm_flags(cell);
 }
 #endif
 
 static const struct hmm_kunit_state pud_states[] = {
-	{ "present", pud_present_enter, put_pud_back, false, false, PAGE, 0, 0 },
-	{ "clean", pud_clean_enter, put_pud_back, false, false, PAGE, 0, 0 },
+	{ "present", pud_present_enter, hmm_kunit_put_pud_back, false, false, PAGE,
+	  0, 0 },
+	{ "clean", pud_clean_enter, hmm_kunit_put_pud_back, false, false, PAGE, 0, 0 },
 #ifdef CONFIG_X86_USER_SHADOW_STACK
 	{ "shadow_stack", pud_shadow_stack_enter, pud_shadow_stack_leave, false,
 	  true, READONLY, 0, -EPERM },
@@ -599,42 +450,16 @@ static const struct hmm_kunit_state pud_states[] = {
 
 KUNIT_ARRAY_PARAM_DESC(pud, pud_states, name);
 
-/* A PUD, and of it a range that is longer than a table of PTEs. */
 static void check_pud(struct kunit *test, enum hmm_kunit_call call)
 {
-	struct hmm_kunit_cell cell = {
-		.test = test,
-		.npages = PUD_SIZE / PAGE_SIZE,
-	};
-	unsigned long addr = hmm_kunit_anon(test, 2 * cell.npages);
-
-	/* Its neighbour gets a page, so the table of PUDs is there. */
-	cell.addr = ALIGN(addr + PAGE_SIZE, PUD_SIZE);
-	hmm_kunit_write(test, cell.addr - PAGE_SIZE, TAG);
-	hmm_kunit_check_state(&cell, test->param_value, call,
-			      cell.addr + 7 * PAGE_SIZE, TABLE + 9);
+	hmm_kunit_check_pud(test, test->param_value, call);
 }
 
 HMM_KUNIT_STATE_CASES(pud);
 
 #endif /* CONFIG_HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD */
 
-#ifdef CONFIG_DEVICE_PRIVATE
-/* And drop the reference that private_page() has taken. */
-static void private_put_back(struct hmm_kunit_cell *cell)
-{
-	struct page *page = private_page_of(cell);
-
-#ifdef CONFIG_TRANSPARENT_HUGEPAGE
-	if (cell->npages > 1)
-		put_pmd_back(cell);
-	else
-#endif
-		put_pte_back(cell);
-	cell->pgmap = NULL;
-	put_page(page);
-}
-#endif
+#endif /* CONFIG_TRANSPARENT_HUGEPAGE */
 
 /* hmm_range_snapshot() itself: what it refuses, and what it promises. */
 
@@ -759,12 +584,12 @@ static struct kunit_case hmm_snapshot_cases[] = {
 	KUNIT_CASE_PARAM(look_pmd, pmd_gen_params),
 	KUNIT_CASE_PARAM(read_pmd, pmd_gen_params),
 	KUNIT_CASE_PARAM(write_pmd, pmd_gen_params),
-#endif
 #ifdef CONFIG_HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD
 	KUNIT_CASE_PARAM(snapshot_pud, pud_gen_params),
 	KUNIT_CASE_PARAM(look_pud, pud_gen_params),
 	KUNIT_CASE_PARAM(read_pud, pud_gen_params),
 	KUNIT_CASE_PARAM(write_pud, pud_gen_params),
+#endif
 #endif
 	KUNIT_CASE(bad_ranges),
 	KUNIT_CASE(output_only),

@@ -4,6 +4,8 @@
  */
 #include <linux/delay.h>
 #include <linux/kthread.h>
+#include <linux/pgtable.h>
+#include <linux/swapops.h>
 
 #include "states.h"
 
@@ -17,6 +19,122 @@ pud_t *hmm_kunit_pud(const struct hmm_kunit_cell *cell)
 pmd_t *hmm_kunit_pmd(const struct hmm_kunit_cell *cell)
 {
 	return pmd_offset(hmm_kunit_pud(cell), cell->addr);
+}
+
+void hmm_kunit_set_pte(struct hmm_kunit_cell *cell, pte_t pte)
+{
+	pmd_t *pmd = hmm_kunit_pmd(cell);
+	pte_t *ptep = pte_offset_kernel(pmd, cell->addr);
+	spinlock_t *ptl = pte_lockptr(cell->mm, pmd);
+
+	spin_lock(ptl);
+	cell->pte = ptep_get(ptep);
+	set_pte_at(cell->mm, cell->addr, ptep, pte);
+	spin_unlock(ptl);
+}
+
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+
+void hmm_kunit_set_pmd(struct hmm_kunit_cell *cell, pmd_t pmd)
+{
+	pmd_t *pmdp = hmm_kunit_pmd(cell);
+	spinlock_t *ptl = pmd_lock(cell->mm, pmdp);
+
+	cell->pmd = pmdp_get(pmdp);
+	set_pmd_at(cell->mm, cell->addr, pmdp, pmd);
+	spin_unlock(ptl);
+}
+
+void hmm_kunit_check_pmd(struct kunit *test, const struct hmm_kunit_state *state,
+			 enum hmm_kunit_call call)
+{
+	unsigned long addr = hmm_kunit_thp(test, 3 * HMM_KUNIT_TABLE);
+	struct hmm_kunit_cell cell = {
+		.test = test,
+		.addr = addr + PMD_SIZE,
+		.npages = HMM_KUNIT_TABLE,
+	};
+	struct hmm_kunit_leaf leaf;
+
+	for (int i = 0; i < 3; i++) {
+		hmm_kunit_write(test, addr + i * PMD_SIZE, 1 + i);
+		KUNIT_ASSERT_TRUE(test, hmm_kunit_leaf(addr + i * PMD_SIZE, &leaf));
+		KUNIT_ASSERT_EQ(test, leaf.order, HPAGE_PMD_ORDER);
+	}
+	KUNIT_ASSERT_TRUE(test, hmm_kunit_leaf(cell.addr, &leaf));
+	cell.folio = pfn_folio(leaf.pfn);
+	hmm_kunit_check_state(&cell, state, call, cell.addr + 7 * PAGE_SIZE,
+			      HMM_KUNIT_TABLE - 7 + 3);
+}
+
+#ifdef CONFIG_HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD
+
+/* No user may access it, so nothing is accounted for it. */
+pud_t hmm_kunit_make_pud(void)
+{
+	pgprot_t prot = __pgprot(pgprot_val(PAGE_SHARED) & ~_PAGE_USER);
+
+	return pud_mkhuge(pfn_pud(PUD_SIZE >> PAGE_SHIFT, prot));
+}
+
+void hmm_kunit_set_pud(struct hmm_kunit_cell *cell, pud_t pud)
+{
+	pud_t *pudp = hmm_kunit_pud(cell);
+	spinlock_t *ptl = pud_lock(cell->mm, pudp);
+
+	cell->pud = pudp_get(pudp);
+	set_pud_at(cell->mm, cell->addr, pudp, pud);
+	spin_unlock(ptl);
+}
+
+void hmm_kunit_put_pud_back(struct hmm_kunit_cell *cell)
+{
+	spinlock_t *ptl = pud_lock(cell->mm, hmm_kunit_pud(cell));
+
+	set_pud(hmm_kunit_pud(cell), cell->pud);
+	spin_unlock(ptl);
+}
+
+void hmm_kunit_check_pud(struct kunit *test, const struct hmm_kunit_state *state,
+			 enum hmm_kunit_call call)
+{
+	struct hmm_kunit_cell cell = {
+		.test = test,
+		.npages = PUD_SIZE / PAGE_SIZE,
+	};
+	unsigned long addr = hmm_kunit_anon(test, 2 * cell.npages);
+
+	/* Its neighbour gets a page, so the table of PUDs is there. */
+	cell.addr = ALIGN(addr + PAGE_SIZE, PUD_SIZE);
+	hmm_kunit_write(test, cell.addr - PAGE_SIZE, 1);
+	hmm_kunit_check_state(&cell, state, call, cell.addr + 7 * PAGE_SIZE,
+			      HMM_KUNIT_TABLE + 9);
+}
+
+#endif /* CONFIG_HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD */
+
+#endif /* CONFIG_TRANSPARENT_HUGEPAGE */
+
+void hmm_kunit_set_softleaf(struct hmm_kunit_cell *cell, swp_entry_t entry)
+{
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+	if (cell->npages > 1) {
+		hmm_kunit_set_pmd(cell, swp_entry_to_pmd(entry));
+		return;
+	}
+#endif
+	hmm_kunit_set_pte(cell, swp_entry_to_pte(entry));
+}
+
+void hmm_kunit_put_back(struct hmm_kunit_cell *cell)
+{
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+	if (cell->npages > 1) {
+		hmm_kunit_set_pmd(cell, cell->pmd);
+		return;
+	}
+#endif
+	hmm_kunit_set_pte(cell, cell->pte);
 }
 
 void hmm_kunit_set_vm_flags(struct hmm_kunit_cell *cell, vm_flags_t flags)
@@ -96,7 +214,8 @@ void hmm_kunit_check_state(struct hmm_kunit_cell *cell,
 	cell->state = state;
 	cell->waited_for = state->later && call >= CALL_READ;
 	init_completion(&cell->left);
-	state->enter(cell);
+	if (state->enter)
+		state->enter(cell);
 	mirror = hmm_kunit_mirror(test, start, npages, flags[call]);
 	if (state->look == DEVICE)
 		mirror->range.dev_private_owner = cell->pgmap;

@@ -67,7 +67,7 @@ struct hmm_kunit_cell {
 
 /*
  * struct hmm_kunit_state - one line of a table
- * @enter: put the entry into it
+ * @enter: put the entry into it; NULL: it is
  * @leave: and back
  * @later: do that while the fault waits for it, which is one fault or a few
  * @all: the state is one of the VMA, so of all pages of the range
@@ -87,6 +87,17 @@ struct hmm_kunit_state {
 
 pud_t *hmm_kunit_pud(const struct hmm_kunit_cell *cell);
 pmd_t *hmm_kunit_pmd(const struct hmm_kunit_cell *cell);
+
+/* Put another entry there, or again what was there before: a PTE or a PMD. */
+void hmm_kunit_set_pte(struct hmm_kunit_cell *cell, pte_t pte);
+void hmm_kunit_set_pmd(struct hmm_kunit_cell *cell, pmd_t pmd);
+void hmm_kunit_set_softleaf(struct hmm_kunit_cell *cell, swp_entry_t entry);
+void hmm_kunit_put_back(struct hmm_kunit_cell *cell);
+/* The same for a PUD; and one to start from, writable and clean. */
+pud_t hmm_kunit_make_pud(void);
+void hmm_kunit_set_pud(struct hmm_kunit_cell *cell, pud_t pud);
+void hmm_kunit_put_pud_back(struct hmm_kunit_cell *cell);
+
 void hmm_kunit_set_vm_flags(struct hmm_kunit_cell *cell, vm_flags_t flags);
 void hmm_kunit_clear_vm_flags(struct hmm_kunit_cell *cell);
 
@@ -95,6 +106,13 @@ void hmm_kunit_check_state(struct hmm_kunit_cell *cell,
 			   const struct hmm_kunit_state *state,
 			   enum hmm_kunit_call call, unsigned long start,
 			   unsigned long npages);
+
+/* For a PMD between others; the range starts in it, and ends in the next. */
+void hmm_kunit_check_pmd(struct kunit *test, const struct hmm_kunit_state *state,
+			 enum hmm_kunit_call call);
+/* For a PUD, and of it a range that is longer than a table of PTEs. */
+void hmm_kunit_check_pud(struct kunit *test, const struct hmm_kunit_state *state,
+			 enum hmm_kunit_call call);
 
 /* The four calls of a table, as cases snapshot_NAME and so on, by check_NAME(). */
 #define HMM_KUNIT_STATE_CASES(name)						\
