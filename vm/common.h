@@ -60,8 +60,8 @@ static inline int filled(const void *buffer, size_t offset, size_t size, unsigne
 	return 1;
 }
 
-/* Whether each 8 bytes are of any generation, and where they belong. */
-static inline int in_place(const void *buffer, size_t offset, size_t size)
+/* Whether each 8 bytes are zero, or of generation @oldest or later and where they belong. */
+static inline int in_place(const void *buffer, size_t offset, size_t size, unsigned int oldest)
 {
 	const atomic_ullong *p = buffer;
 	size_t i;
@@ -69,10 +69,10 @@ static inline int in_place(const void *buffer, size_t offset, size_t size)
 	for (i = 0; i < size / 8; i++) {
 		__u64 got = atomic_load(p + i);
 
-		if (!got || (got & WHERE_MASK) == offset + i * 8 + 1)
+		if (!got || ((got & WHERE_MASK) == offset + i * 8 + 1 && got >> 40 >= oldest))
 			continue;
-		printf("# offset %#zx: %#llx does not belong there\n", offset + i * 8,
-		       (unsigned long long)got);
+		printf("# offset %#zx: %#llx does not belong there, expected generation %u\n",
+		       offset + i * 8, (unsigned long long)got, oldest);
 		return 0;
 	}
 	return 1;

@@ -419,7 +419,7 @@ static void *read_always(void *arg)
 		ret = command(dev->device, unlocked ? HMM_DMIRROR_READ_UNLOCKED : HMM_DMIRROR_READ,
 			      dev->map + at, copy, size);
 		if (!ret) {
-			dev->ok = in_place(copy, at, size);
+			dev->ok = in_place(copy, at, size, 0);
 			dev->reads++;
 		} else if (ret == -EBUSY && !unlocked) {
 			/* It gives up after a second of invalidations. */

@@ -9,25 +9,20 @@
  * Runs in the machine of scripts/vm, with rxe0, swap, and two nodes.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-#include <linux/mempolicy.h>
-#include <linux/mman.h>
 #include <infiniband/verbs.h>
 
 #include "kselftest_harness.h"
 #include "common.h"
+#include "storm.h"
 
 #define SIZE	(2 * HUGE)	/* of each buffer */
 #define ACCESS	(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE)
@@ -301,80 +296,6 @@ TEST_F_TIMEOUT(buffers, unmapped, 300)
 	ASSERT_TRUE(filled(self->buffer[TARGET], 0, HUGE, 2));
 }
 
-/* How often something has happened since the boot. */
-static unsigned long events_of(const char *name)
-{
-	FILE *file = fopen("/proc/vmstat", "r");
-	char line[256];
-	unsigned long n = 0;
-	size_t length = strlen(name);
-
-	while (file && fgets(line, sizeof(line), file)) {
-		if (!strncmp(line, name, length) && line[length] == ' ')
-			n = strtoul(line + length, NULL, 10);
-	}
-	if (file)
-		fclose(file);
-	return n;
-}
-
-/* What another process does to the buffers, and how often it succeeded. */
-enum { PAGEOUT, MOVE, SPLIT, COLLAPSE, MIGRATE, DISTURBANCES };
-
-static const char * const disturbance[] = {
-	"written back", "moved", "split", "collapsed", "migrated"
-};
-
-static void disturb(pid_t pid, char **buffer, unsigned long *done)
-{
-	int split = open("/sys/kernel/debug/split_huge_pages", O_WRONLY);
-	int pidfd = syscall(SYS_pidfd_open, pid, 0);
-	unsigned int round;
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	for (round = 0; getppid() == pid; round++) {
-		char *huge = buffer[rand() % 2] + rand() % 2 * HUGE;
-		char *at = huge + rand() % (512 - 16) * PAGE;
-		struct iovec part = { at, (1 + rand() % 16) * PAGE };
-		unsigned long node[2] = { 1, 2 };
-		int nodes[16], status[16], i;
-		void *pages[16];
-		char line[128];
-		long ret = 0;
-		int what = rand() % DISTURBANCES;
-
-		switch (what) {
-		case PAGEOUT:
-			ret = syscall(SYS_process_madvise, pidfd, &part, 1, MADV_PAGEOUT, 0);
-			break;
-		case MOVE:
-			for (i = 0; i < 16; i++) {
-				pages[i] = at + i * PAGE;
-				nodes[i] = round & 1;
-			}
-			ret = syscall(SYS_move_pages, pid, 16, pages, nodes, status, MPOL_MF_MOVE);
-			break;
-		case SPLIT:
-			snprintf(line, sizeof(line), "%d,%#lx,%#lx,0", pid, (unsigned long)at,
-				 (unsigned long)at + 16 * PAGE);
-			ret = write(split, line, strlen(line));
-			break;
-		case COLLAPSE:
-			part = (struct iovec) { huge, HUGE };
-			ret = syscall(SYS_process_madvise, pidfd, &part, 1, MADV_COLLAPSE, 0);
-			break;
-		case MIGRATE:
-			ret = syscall(SYS_migrate_pages, pid, 64, &node[round & 1],
-				      &node[!(round & 1)]);
-			break;
-		}
-		if (ret >= 0)
-			done[what]++;
-		usleep(1000);
-	}
-	_exit(0);
-}
-
 /* Maps and unmaps what lies beside the buffers. */
 struct neighbour {
 	char **buffer;
@@ -409,42 +330,19 @@ static bool all_is(char **buffer, char **want)
 		!memcmp(buffer[TARGET], want[TARGET], SIZE);
 }
 
-/* What has to have happened since, for a storm to be one. */
-struct storm {
-	unsigned long *done;	/* by disturb() */
-	struct neighbour neighbour;
-	unsigned int transfers;
-	unsigned long before[3];
-};
-
-static const char * const event[] = { "pswpout", "pgmigrate_success", "thp_split_page" };
-
-static bool raged(const struct storm *storm, bool swaps, bool splits)
-{
-	if (storm->transfers < 16 || !storm->neighbour.rounds || !storm->done[MOVE] ||
-	    !storm->done[MIGRATE] || events_of(event[1]) == storm->before[1])
-		return false;
-	if (swaps && (!storm->done[PAGEOUT] || events_of(event[0]) == storm->before[0]))
-		return false;
-	return !splits || (storm->done[SPLIT] && storm->done[COLLAPSE] &&
-			   events_of(event[2]) > storm->before[2]);
-}
-
 /* As long as --seconds says, and until all has happened that can; else it times out. */
 TEST_F_TIMEOUT(buffers, storm, 600)
 {
-	struct storm storm = { .neighbour.buffer = self->buffer };
 	bool splits = variant->advice == MADV_HUGEPAGE, swaps = !variant->mmap_flags;
+	struct neighbour neighbour = { .buffer = self->buffer };
+	unsigned int generation = 1, transfers = 0, i;
 	time_t end = time(NULL) + seconds();
-	unsigned int generation = 1, i;
+	char *want[2], *area[4];
+	struct storm storm;
 	pthread_t thread;
-	char *want[2];
-	pid_t child;
 
-	storm.done = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(storm.done, MAP_FAILED);
-	for (i = 0; i < 3; i++)
-		storm.before[i] = events_of(event[i]);
+	for (i = 0; i < 4; i++)
+		area[i] = self->buffer[i / 2] + i % 2 * HUGE;
 	for (i = 0; i < 2; i++) {
 		want[i] = malloc(SIZE);
 		ASSERT_NE(want[i], NULL);
@@ -452,12 +350,10 @@ TEST_F_TIMEOUT(buffers, storm, 600)
 		fill(self->buffer[i], 0, SIZE, generation);
 	}
 	srand(1);
-	child = fork();
-	ASSERT_GE(child, 0);
-	if (!child)
-		disturb(getppid(), self->buffer, storm.done);
-	ASSERT_EQ(pthread_create(&thread, NULL, unmap_beside, &storm.neighbour), 0);
-	while (time(NULL) < end || !raged(&storm, swaps, splits)) {
+	ASSERT_TRUE(begin_storm(&storm, area, 4));
+	ASSERT_EQ(pthread_create(&thread, NULL, unmap_beside, &neighbour), 0);
+	while (time(NULL) < end || transfers < 16 || !neighbour.rounds ||
+	       !raged(&storm, swaps, splits)) {
 		size_t size = (1 + rand() % 64) * PAGE, from = rand() % (SIZE - size) & -PAGE;
 
 		generation++;
@@ -469,20 +365,14 @@ TEST_F_TIMEOUT(buffers, storm, 600)
 		ASSERT_TRANSFER(rand() % HOW, from, size);
 		ASSERT_TRUE(filled(self->buffer[TARGET] + from, from, size, generation));
 		fill(want[TARGET] + from, from, size, generation);
-		if (++storm.transfers % 16 == 0)
+		if (++transfers % 16 == 0)
 			ASSERT_TRUE(all_is(self->buffer, want));
 	}
-	storm.neighbour.stop = true;
+	neighbour.stop = true;
 	ASSERT_EQ(pthread_join(thread, NULL), 0);
-	ASSERT_EQ(kill(child, SIGKILL), 0);
-	ASSERT_EQ(waitpid(child, NULL, 0), child);
 	ASSERT_TRUE(all_is(self->buffer, want));
-	printf("# %u transfers, %lu neighbours", storm.transfers, storm.neighbour.rounds);
-	for (i = 0; i < DISTURBANCES; i++)
-		printf(", %lu %s", storm.done[i], disturbance[i]);
-	for (i = 0; i < 3; i++)
-		printf(", %lu %s", events_of(event[i]) - storm.before[i], event[i]);
-	printf("\n");
+	printf("# %u transfers, %lu neighbours", transfers, neighbour.rounds);
+	ASSERT_TRUE(end_storm(&storm));
 }
 
 /* The program of others: two processes, a message back and forth, validated. */
