@@ -203,8 +203,7 @@ struct slot {
 	atomic_uint generation[HUGE / PAGE];	/* its pages are at least of; exactly, if even */
 };
 
-FIXTURE(slots)
-{
+struct slots {
 	int device, advice;
 	struct slot slot[SLOTS];
 	char *area[SLOTS];
@@ -214,6 +213,11 @@ FIXTURE(slots)
 	atomic_uint changes[CHANGES], exact, raced, busy, next;
 	atomic_bool stop, wrong;
 	pthread_barrier_t begin;	/* nobody gets memory, which may be in a slot, after it */
+};
+
+FIXTURE(slots)
+{
+	struct slots slots;
 };
 
 FIXTURE_VARIANT(slots)
@@ -231,8 +235,6 @@ FIXTURE_VARIANT_ADD(slots, thp)
 	.advice = MADV_HUGEPAGE,
 };
 
-typedef FIXTURE_DATA(slots) slots_t;
-
 /* An address, aligned to HUGE, of which [0, @size) is reserved. */
 static char *reserve(size_t size)
 {
@@ -248,34 +250,36 @@ static bool map_fixed(char *at, size_t size, int prot)
 
 FIXTURE_SETUP(slots)
 {
+	struct slots *slots = &self->slots;
 	char *map = reserve(SLOTS * HUGE);
 	int i;
 
 	ASSERT_EQ(swapon("/dev/ram1", 0), 0);
-	self->device = open(DMIRROR, O_RDWR);
-	ASSERT_GE(self->device, 0);
-	self->advice = variant->advice;
+	slots->device = open(DMIRROR, O_RDWR);
+	ASSERT_GE(slots->device, 0);
+	slots->advice = variant->advice;
 	ASSERT_NE(map, NULL);
 	ASSERT_TRUE(map_fixed(map, SLOTS * HUGE, PROT_READ | PROT_WRITE));
-	ASSERT_EQ(madvise(map, SLOTS * HUGE, self->advice), 0);
+	ASSERT_EQ(madvise(map, SLOTS * HUGE, slots->advice), 0);
 	for (i = 0; i < SLOTS; i++) {
-		self->area[i] = self->slot[i].map = map + i * HUGE;
-		self->slot[i].offset = i * HUGE;
-		ASSERT_EQ(pthread_mutex_init(&self->slot[i].mutex, NULL), 0);
+		slots->area[i] = map + i * HUGE;
+		slots->slot[i].map = slots->area[i];
+		slots->slot[i].offset = i * HUGE;
+		ASSERT_EQ(pthread_mutex_init(&slots->slot[i].mutex, NULL), 0);
 	}
 	for (i = 0; i < ACTORS; i++) {
-		self->aside[i] = reserve(HUGE);
-		ASSERT_NE(self->aside[i], NULL);
-		self->go[i] = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-				   -1, 0);
-		ASSERT_NE(self->go[i], MAP_FAILED);
+		slots->aside[i] = reserve(HUGE);
+		ASSERT_NE(slots->aside[i], NULL);
+		slots->go[i] = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+				    -1, 0);
+		ASSERT_NE(slots->go[i], MAP_FAILED);
 	}
 }
 
 FIXTURE_TEARDOWN(slots)
 {
-	munmap(self->slot[0].map, SLOTS * HUGE);
-	close(self->device);
+	munmap(self->slots.slot[0].map, SLOTS * HUGE);
+	close(self->slots.device);
 	EXPECT_EQ(swapoff("/dev/ram1"), 0);
 }
 
@@ -293,12 +297,12 @@ static bool pages_are(const struct slot *slot, const char *at, int from, int pag
 }
 
 /* It says that it is busy when others were faster for a second: once more. */
-static int persist(slots_t *self, unsigned long request, void *addr, void *ptr, size_t size)
+static int persist(struct slots *slots, unsigned long request, void *addr, void *ptr, size_t size)
 {
 	int ret;
 
-	while ((ret = command(self->device, request, addr, ptr, size)) == -EBUSY)
-		self->busy++;
+	while ((ret = command(slots->device, request, addr, ptr, size)) == -EBUSY)
+		slots->busy++;
 	return ret;
 }
 
@@ -320,12 +324,12 @@ static pid_t fork_witness(const struct slot *slot, int from, int pages,
 }
 
 /* Change some pages of @slot, which nobody else does, in the way @what; false: wrong. */
-static bool change_pages(slots_t *self, struct slot *slot, int actor, int what, int from, int pages,
-			 char *copy)
+static bool change_pages(struct slots *slots, struct slot *slot, int actor, int what, int from,
+			 int pages, char *copy)
 {
 	size_t size = pages * PAGE, offset = slot->offset + from * PAGE;
-	char *at = slot->map + from * PAGE, *aside = self->aside[actor] + from * PAGE;
-	unsigned int generation = ++self->generation, before[MOST];
+	char *at = slot->map + from * PAGE, *aside = slots->aside[actor] + from * PAGE;
+	unsigned int generation = ++slots->generation, before[MOST];
 	char *to = at;
 	pid_t child = 0;
 	int i, status, flags = MREMAP_MAYMOVE | MREMAP_FIXED;
@@ -341,7 +345,7 @@ static bool change_pages(slots_t *self, struct slot *slot, int actor, int what, 
 		break;
 	case UNMAP:
 		if (munmap(at, size) || !map_fixed(at, size, PROT_READ | PROT_WRITE) ||
-		    madvise(at, size, self->advice))
+		    madvise(at, size, slots->advice))
 			return false;
 		break;
 	case REMAP:
@@ -354,19 +358,19 @@ static bool change_pages(slots_t *self, struct slot *slot, int actor, int what, 
 		to = aside;
 		break;
 	case FORK:
-		child = fork_witness(slot, from, pages, before, self->go[actor]);
+		child = fork_witness(slot, from, pages, before, slots->go[actor]);
 		if (child < 0)
 			return false;
 		break;
 	}
 	fill(what == CPU_WRITE ? to : copy, offset, size, generation);
-	if (what != CPU_WRITE && persist(self, HMM_DMIRROR_WRITE, to, copy, size))
+	if (what != CPU_WRITE && persist(slots, HMM_DMIRROR_WRITE, to, copy, size))
 		return false;
 	if (what == REMAP && (mremap(aside, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, at) != at ||
 			      !map_fixed(aside, size, PROT_NONE)))
 		return false;
 	if (child) {
-		*self->go[actor] = 1;
+		*slots->go[actor] = 1;
 		if (waitpid(child, &status, 0) != child || status)
 			return false;
 	}
@@ -379,27 +383,27 @@ static bool change_pages(slots_t *self, struct slot *slot, int actor, int what, 
 
 static void *actor(void *arg)
 {
-	slots_t *self = arg;
-	unsigned int number = self->next++, seed = number;
+	struct slots *slots = arg;
+	unsigned int number = slots->next++, seed = number;
 	char *copy = malloc(MOST * PAGE);
 
-	pthread_barrier_wait(&self->begin);
-	while (!self->stop) {
-		struct slot *slot = &self->slot[rand_r(&seed) % SLOTS];
+	pthread_barrier_wait(&slots->begin);
+	while (!slots->stop) {
+		struct slot *slot = &slots->slot[rand_r(&seed) % SLOTS];
 		int what = rand_r(&seed) % CHANGES, pages = 1 + rand_r(&seed) % MOST;
 		int from = rand_r(&seed) % (HUGE / PAGE - pages + 1);
 
 		pthread_mutex_lock(&slot->mutex);
 		slot->changes++;
-		if (!change_pages(self, slot, number, what, from, pages, copy)) {
+		if (!change_pages(slots, slot, number, what, from, pages, copy)) {
 			printf("# page %d, %d pages: %s: %s\n", from, pages, change[what],
 			       strerror(errno));
-			self->wrong = true;
-			self->stop = true;
+			slots->wrong = true;
+			slots->stop = true;
 		}
 		slot->changes++;
 		pthread_mutex_unlock(&slot->mutex);
-		self->changes[what]++;
+		slots->changes[what]++;
 	}
 	return NULL;
 }
@@ -407,13 +411,13 @@ static void *actor(void *arg)
 /* Read through the device, with and without the mmap lock held by the driver. */
 static void *reader(void *arg)
 {
-	slots_t *self = arg;
-	unsigned int seed = 100 + self->next++, round;
+	struct slots *slots = arg;
+	unsigned int seed = 100 + slots->next++, round;
 	char *copy = malloc(MOST * PAGE);
 
-	pthread_barrier_wait(&self->begin);
-	for (round = 0; !self->stop; round++) {
-		struct slot *slot = &self->slot[rand_r(&seed) % SLOTS];
+	pthread_barrier_wait(&slots->begin);
+	for (round = 0; !slots->stop; round++) {
+		struct slot *slot = &slots->slot[rand_r(&seed) % SLOTS];
 		int i, ret, pages = 1 + rand_r(&seed) % MOST;
 		int from = rand_r(&seed) % (HUGE / PAGE - pages + 1);
 		unsigned int changes = slot->changes, generation[MOST];
@@ -421,42 +425,43 @@ static void *reader(void *arg)
 
 		for (i = 0; i < pages; i++)
 			generation[i] = slot->generation[from + i];
-		ret = persist(self, round & 1 ? HMM_DMIRROR_READ : HMM_DMIRROR_READ_UNLOCKED,
+		ret = persist(slots, round & 1 ? HMM_DMIRROR_READ : HMM_DMIRROR_READ_UNLOCKED,
 			      slot->map + from * PAGE, copy, pages * PAGE);
 		if (!(changes & 1) && slot->changes == changes) {
 			right = !ret && pages_are(slot, copy, from, pages, generation);
-			self->exact++;
+			slots->exact++;
 		} else if (!ret) {
 			for (i = 0; i < pages && right; i++)
 				right = in_place(copy + i * PAGE, slot->offset + (from + i) * PAGE,
 						 PAGE, generation[i]);
-			self->raced++;
+			slots->raced++;
 		} else {
 			right = ret == -EFAULT;	/* it is not mapped for the moment */
 		}
 		if (!right) {
 			printf("# page %d, %d pages: read: %s\n", from, pages, strerror(-ret));
-			self->wrong = true;
-			self->stop = true;
+			slots->wrong = true;
+			slots->stop = true;
 		}
 	}
 	return NULL;
 }
 
-static bool all_happened(const slots_t *self)
+static bool all_happened(const struct slots *slots)
 {
 	int i;
 
 	for (i = 0; i < CHANGES; i++) {
-		if (self->changes[i] < 4)
+		if (slots->changes[i] < 4)
 			return false;
 	}
-	return self->exact >= 16 && self->raced >= 16;
+	return slots->exact >= 16 && slots->raced >= 16;
 }
 
 /* As long as --seconds says, and until all has happened that can; else it times out. */
 TEST_F_TIMEOUT(slots, storm, 600)
 {
+	struct slots *slots = &self->slots;
 	bool splits = variant->advice == MADV_HUGEPAGE;
 	pthread_t thread[ACTORS + READERS];
 	time_t end = time(NULL) + seconds();
@@ -465,28 +470,28 @@ TEST_F_TIMEOUT(slots, storm, 600)
 	int i, j;
 
 	srand(1);
-	ASSERT_TRUE(begin_storm(&storm, self->area, SLOTS));
-	ASSERT_EQ(pthread_barrier_init(&self->begin, NULL, ACTORS + READERS + 1), 0);
+	ASSERT_TRUE(begin_storm(&storm, slots->area, SLOTS));
+	ASSERT_EQ(pthread_barrier_init(&slots->begin, NULL, ACTORS + READERS + 1), 0);
 	for (i = 0; i < ACTORS + READERS; i++)
-		ASSERT_EQ(pthread_create(&thread[i], NULL, i < ACTORS ? actor : reader, self), 0);
-	pthread_barrier_wait(&self->begin);
-	while (!self->stop &&
-	       (time(NULL) < end || !all_happened(self) || !raged(&storm, true, splits)))
+		ASSERT_EQ(pthread_create(&thread[i], NULL, i < ACTORS ? actor : reader, slots), 0);
+	pthread_barrier_wait(&slots->begin);
+	while (!slots->stop &&
+	       (time(NULL) < end || !all_happened(slots) || !raged(&storm, true, splits)))
 		usleep(100000);
-	self->stop = true;
+	slots->stop = true;
 	for (i = 0; i < ACTORS + READERS; i++)
 		ASSERT_EQ(pthread_join(thread[i], NULL), 0);
-	EXPECT_FALSE(self->wrong);
+	EXPECT_FALSE(slots->wrong);
 	for (i = 0; i < SLOTS; i++) {
 		for (j = 0; j < HUGE / PAGE; j++)
-			generation[j] = self->slot[i].generation[j];
-		EXPECT_TRUE(pages_are(&self->slot[i], self->slot[i].map, 0, HUGE / PAGE,
+			generation[j] = slots->slot[i].generation[j];
+		EXPECT_TRUE(pages_are(&slots->slot[i], slots->slot[i].map, 0, HUGE / PAGE,
 				      generation));
 	}
-	printf("# %u reads, %u more beside a change, %u times busy", self->exact, self->raced,
-	       self->busy);
+	printf("# %u reads, %u more beside a change, %u times busy", slots->exact, slots->raced,
+	       slots->busy);
 	for (i = 0; i < CHANGES; i++)
-		printf(", %u %s", self->changes[i], change[i]);
+		printf(", %u %s", slots->changes[i], change[i]);
 	ASSERT_TRUE(end_storm(&storm));
 }
 
