@@ -378,7 +378,19 @@ TEST_F_TIMEOUT(buffers, storm, 600)
 /* The program of others: two processes, a message back and forth, validated. */
 #define PINGPONG "ibv_rc_pingpong -d rxe0 -g 1 -o -c -s 65536 -n 20"
 
-TEST(pingpong)
+FIXTURE(others)
+{
+};
+
+FIXTURE_SETUP(others)
+{
+}
+
+FIXTURE_TEARDOWN(others)
+{
+}
+
+TEST_F_TIMEOUT(others, pingpong, 300)
 {
 	/* The client comes again while the server does not listen yet. */
 	ASSERT_EQ(system(PINGPONG " & until " PINGPONG " localhost; do kill -0 $! || exit 1; "
