@@ -211,7 +211,8 @@ struct slots {
 	char *aside[ACTORS];		/* where an actor remaps what it takes out of a slot */
 	atomic_uint *go[ACTORS];	/* shared with its child */
 	atomic_uint generation;		/* the last one */
-	atomic_uint changes[CHANGES], exact, raced, busy, next;
+	atomic_uint changes[CHANGES], exact, raced, busy;
+	atomic_uint actors, readers;	/* that have started */
 	atomic_bool stop, wrong;
 	pthread_barrier_t begin;	/* nobody gets memory, which may be in a slot, after it */
 };
@@ -386,7 +387,7 @@ static bool change_pages(struct slots *slots, struct slot *slot, int actor, int 
 static void *actor(void *arg)
 {
 	struct slots *slots = arg;
-	unsigned int number = slots->next++, seed = number;
+	unsigned int number = slots->actors++, seed = number;
 	char *copy = malloc(MOST * PAGE);
 
 	pthread_barrier_wait(&slots->begin);
@@ -414,7 +415,7 @@ static void *actor(void *arg)
 static void *reader(void *arg)
 {
 	struct slots *slots = arg;
-	unsigned int seed = 100 + slots->next++, round;
+	unsigned int seed = 100 + slots->readers++, round;
 	char *copy = malloc(MOST * PAGE);
 
 	pthread_barrier_wait(&slots->begin);
