@@ -8,6 +8,9 @@
  * valid. A fault that breaks COW invalidates the range that is being faulted: that
  * costs a round for each page table in which it happens, and none for each page.
  */
+#include <linux/completion.h>
+#include <linux/delay.h>
+#include <linux/kthread.h>
 #include <linux/mman.h>
 #include <linux/slab.h>
 
@@ -766,6 +769,71 @@ static void file_drops_lock_always(struct kunit *test)
 	expect_tags(test, mirror, 2 * TABLE, &none);
 }
 
+/* That is progress, however long it takes; but not again and again for one page. */
+static void file_drops_lock_timeout(struct kunit *test)
+{
+	struct hmm_kunit_file *hf = hmm_kunit_file(test, 10);
+	unsigned long addr;
+	struct hmm_kunit_mirror *mirror;
+
+	hmm_kunit_file_fill(test, hf, 0, TAG);
+	addr = hmm_kunit_file_map(test, hf, MAP_SHARED);
+	mirror = hmm_kunit_mirror(test, addr, 10, REQ_READ);
+	hf->ret = VM_FAULT_RETRY;
+	hf->at = 1;
+	hf->times = 50;
+	hf->sleep_ms = 40;
+	KUNIT_EXPECT_EQ(test, -EBUSY,
+			hmm_range_fault_unlocked_timeout(&mirror->range, HZ / 5));
+	KUNIT_EXPECT_GT(test, hf->times, 0);
+
+	unmap_mapping_range(hf->file->f_mapping, 0, 0, 1);
+	hf->at = ULONG_MAX;
+	hf->first = 0;
+	hf->times = 10;
+	hf->sleep_ms = 300;
+	KUNIT_EXPECT_EQ(test, 0,
+			hmm_range_fault_unlocked_timeout(&mirror->range, HZ / 5));
+	KUNIT_EXPECT_EQ(test, hf->times, 0);
+	hmm_kunit_expect_mapped(test, mirror);
+	expect_tags(test, mirror, 10, &none);
+}
+
+struct late_end {
+	struct mmu_notifier_range event;
+	struct completion done;
+};
+
+static int end_event(void *data)
+{
+	struct late_end *end = data;
+
+	msleep(2000);
+	hmm_kunit_event_end(&end->event);
+	complete(&end->done);
+	return 0;
+}
+
+/* An event that takes long is not waited for longer than that. */
+static void event_timeout(struct kunit *test)
+{
+	unsigned long addr = hmm_kunit_anon(test, 1);
+	struct hmm_kunit_mirror *mirror = hmm_kunit_mirror(test, addr, 1, REQ_READ);
+	struct late_end end;
+	unsigned long begun = jiffies;
+
+	init_completion(&end.done);
+	hmm_kunit_event_begin(test, &end.event, current->mm, addr, 1);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(kthread_run(end_event, &end, "end_event")));
+	KUNIT_EXPECT_EQ(test, -EBUSY,
+			hmm_range_fault_unlocked_timeout(&mirror->range, HZ / 5));
+	KUNIT_EXPECT_GE(test, jiffies - begun, HZ / 5);
+	KUNIT_EXPECT_FALSE(test, completion_done(&end.done));
+	wait_for_completion(&end.done);
+	KUNIT_EXPECT_EQ(test, 0,
+			hmm_range_fault_unlocked_timeout(&mirror->range, HZ / 5));
+}
+
 /* One call over VMAs of several kinds, which end inside page tables. */
 static void several_vmas(struct kunit *test)
 {
@@ -867,6 +935,8 @@ static struct kunit_case hmm_fault_cases[] = {
 	KUNIT_CASE(file_no_progress_invalidated),
 	KUNIT_CASE(file_no_progress_locked),
 	KUNIT_CASE(file_no_progress_timeout),
+	KUNIT_CASE(file_drops_lock_timeout),
+	KUNIT_CASE(event_timeout),
 	KUNIT_CASE_PARAM(killed, killed_gen_params),
 	KUNIT_CASE(file_invalidated),
 	KUNIT_CASE_PARAM(file_drops_lock, file_drops_lock_gen_params),

@@ -256,6 +256,16 @@ void hmm_kunit_madvise(struct kunit *test, unsigned long addr,
 	kunit_skip(test, "a module cannot call do_madvise()");
 }
 
+void hmm_kunit_event_begin(struct kunit *test, struct mmu_notifier_range *event,
+			   struct mm_struct *mm, unsigned long addr, unsigned long npages)
+{
+	kunit_skip(test, "a module cannot call mmu_notifier_invalidate_range_start()");
+}
+
+void hmm_kunit_event_end(struct mmu_notifier_range *event)
+{
+}
+
 void hmm_kunit_allow_thp(struct kunit *test, unsigned long addr,
 			 unsigned long npages)
 {
@@ -265,6 +275,10 @@ void hmm_kunit_allow_thp(struct kunit *test, unsigned long addr,
 struct mm_struct *hmm_kunit_fork(struct kunit *test)
 {
 	kunit_skip(test, "a module cannot call kernel_clone()");
+}
+
+void hmm_kunit_let_go(struct kunit *test, struct mm_struct *mm)
+{
 }
 
 void hmm_kunit_reap(struct kunit *test, struct mm_struct *mm)
@@ -299,6 +313,19 @@ void hmm_kunit_madvise(struct kunit *test, unsigned long addr,
 {
 	KUNIT_ASSERT_EQ(test, 0, do_madvise(current->mm, addr,
 					    npages * PAGE_SIZE, advice));
+}
+
+void hmm_kunit_event_begin(struct kunit *test, struct mmu_notifier_range *event,
+			   struct mm_struct *mm, unsigned long addr, unsigned long npages)
+{
+	mmu_notifier_range_init(event, MMU_NOTIFY_CLEAR, 0, mm, addr,
+				addr + npages * PAGE_SIZE);
+	mmu_notifier_invalidate_range_start(event);
+}
+
+void hmm_kunit_event_end(struct mmu_notifier_range *event)
+{
+	mmu_notifier_invalidate_range_end(event);
 }
 
 struct hmm_kunit_fork {
@@ -337,9 +364,14 @@ struct mm_struct *hmm_kunit_fork(struct kunit *test)
 	return fork.mm;
 }
 
-void hmm_kunit_reap(struct kunit *test, struct mm_struct *mm)
+void hmm_kunit_let_go(struct kunit *test, struct mm_struct *mm)
 {
 	kunit_release_action(test, hmm_kunit_mmput, mm);
+}
+
+void hmm_kunit_reap(struct kunit *test, struct mm_struct *mm)
+{
+	hmm_kunit_let_go(test, mm);
 	/* The child has a reference until it has exited. */
 	while (atomic_read(&mm->mm_users))
 		fsleep(1000);
@@ -361,6 +393,15 @@ struct file *hmm_kunit_hugetlb_file(struct kunit *test, unsigned long npages,
 }
 
 #endif /* MODULE */
+
+void hmm_kunit_event(struct kunit *test, struct mm_struct *mm, unsigned long addr,
+		     unsigned long npages)
+{
+	struct mmu_notifier_range event;
+
+	hmm_kunit_event_begin(test, &event, mm, addr, npages);
+	hmm_kunit_event_end(&event);
+}
 
 unsigned long hmm_kunit_hugetlb(struct kunit *test, unsigned long npages,
 				unsigned int order)

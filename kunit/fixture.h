@@ -146,9 +146,18 @@ unsigned long hmm_kunit_hugetlb(struct kunit *test, unsigned long npages,
 				unsigned int order);
 void hmm_kunit_madvise(struct kunit *test, unsigned long addr,
 		       unsigned long npages, int advice);
+/* Tell the notifiers of @mm that something happens to these pages, which it does not. */
+void hmm_kunit_event_begin(struct kunit *test, struct mmu_notifier_range *event,
+			   struct mm_struct *mm, unsigned long addr, unsigned long npages);
+void hmm_kunit_event_end(struct mmu_notifier_range *event);
+/* Both. */
+void hmm_kunit_event(struct kunit *test, struct mm_struct *mm, unsigned long addr,
+		     unsigned long npages);
 /* Share the whole mm copy-on-write with another, as fork() does. */
 struct mm_struct *hmm_kunit_fork(struct kunit *test);
-/* And let go of it: when this returns, it has no users. */
+/* And let go of it. */
+void hmm_kunit_let_go(struct kunit *test, struct mm_struct *mm);
+/* The same, and when this returns it has no users. */
 void hmm_kunit_reap(struct kunit *test, struct mm_struct *mm);
 
 /* A fatal signal is pending for this thread, or no longer. */

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A device with a mirror, described in device.h.
+ */
+#include <linux/delay.h>
+#include <linux/kthread.h>
+
+#include "device.h"
+
+static bool device_invalidate(struct mmu_interval_notifier *notifier,
+			      const struct mmu_notifier_range *event,
+			      unsigned long cur_seq)
+{
+	struct hmm_kunit_device *device =
+		container_of(notifier, struct hmm_kunit_device, mirror.notifier);
+
+	atomic_inc(&device->running);
+	mutex_lock(&device->lock);
+	mmu_interval_set_seq(notifier, cur_seq);
+	device->nr_callbacks++;
+	if (event->event == MMU_NOTIFY_RELEASE) {
+		device->exit_task = current;
+		device->nr_exits++;
+	}
+	if (device->put) {
+		device->put = false;
+		hmm_mirror_put(&device->mirror);
+	}
+	mutex_unlock(&device->lock);
+	if (device->hold) {
+		complete(&device->entered);
+		wait_for_completion(&device->go);
+	}
+	atomic_dec(&device->running);
+	return true;
+}
+
+static void device_release(struct hmm_mirror *mirror)
+{
+	struct hmm_kunit_device *device =
+		container_of(mirror, struct hmm_kunit_device, mirror);
+
+	device->ran += atomic_read(&device->running);
+	device->mm_count = atomic_read(&mirror->notifier.mm->mm_count);
+	might_sleep();
+	mutex_lock(&device->lock);
+	mutex_unlock(&device->lock);
+	msleep(device->release_ms);
+	atomic_inc(&device->nr_released);
+}
+
+const struct hmm_mirror_ops hmm_kunit_device_ops = {
+	.notifier.invalidate = device_invalidate,
+	.release = device_release,
+};
+
+static void device_remove(void *data)
+{
+	struct hmm_kunit_device *device = data;
+
+	complete_all(&device->go);
+	while (kref_read(&device->mirror.kref))
+		hmm_mirror_put(&device->mirror);
+	hmm_mirror_synchronize();
+}
+
+struct hmm_kunit_device *hmm_kunit_device(struct kunit *test)
+{
+	struct hmm_kunit_device *device = kunit_kzalloc(test, sizeof(*device), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, device);
+	device->test = test;
+	mutex_init(&device->lock);
+	init_completion(&device->entered);
+	init_completion(&device->go);
+	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, device_remove, device));
+	return device;
+}
+
+int hmm_kunit_device_register(struct hmm_kunit_device *device, struct mm_struct *mm,
+			      unsigned long addr, unsigned long npages)
+{
+	return hmm_mirror_register(&device->mirror, mm, addr, npages * PAGE_SIZE,
+				   &hmm_kunit_device_ops);
+}
+
+struct hmm_kunit_device *hmm_kunit_device_of(struct kunit *test, unsigned long addr,
+					     unsigned long npages)
+{
+	struct hmm_kunit_device *device = hmm_kunit_device(test);
+
+	KUNIT_ASSERT_EQ(test, 0, hmm_kunit_device_register(device, current->mm, addr,
+							   npages));
+	return device;
+}
+
+void hmm_kunit_expect_released(struct hmm_kunit_device *device, int times)
+{
+	KUNIT_EXPECT_EQ(device->test, times, atomic_read(&device->nr_released));
+	KUNIT_EXPECT_EQ(device->test, 0, device->ran);
+}
+
+static int event_thread(void *data)
+{
+	struct hmm_kunit_held_event *event = data;
+
+	hmm_kunit_event(event->device->test, event->mm, event->addr, 1);
+	complete(&event->done);
+	return 0;
+}
+
+void hmm_kunit_begin_event(struct hmm_kunit_device *device,
+			   struct hmm_kunit_held_event *event, unsigned long addr)
+{
+	if (IS_MODULE(CONFIG_HMM_KUNIT_TEST))
+		kunit_skip(device->test,
+			   "a module cannot call mmu_notifier_invalidate_range_start()");
+	*event = (struct hmm_kunit_held_event) {
+		.device = device,
+		.mm = current->mm,
+		.addr = addr,
+	};
+	init_completion(&event->done);
+	device->hold = true;
+	KUNIT_ASSERT_FALSE(device->test, IS_ERR(kthread_run(event_thread, event, "event")));
+	wait_for_completion(&device->entered);
+	device->hold = false;
+}
+
+void hmm_kunit_end_event(struct hmm_kunit_held_event *event)
+{
+	complete(&event->device->go);
+	wait_for_completion(&event->done);
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A driver's device with a mirror, as the suites about mirrors and their ranges need
+ * it: it counts what is called, its callbacks can be held up, and can put a reference.
+ * Whatever a case that fails leaves behind is released when the case is over.
+ */
+#ifndef HMM_KUNIT_DEVICE_H
+#define HMM_KUNIT_DEVICE_H
+
+#include <linux/completion.h>
+#include <linux/mutex.h>
+
+#include "fixture.h"
+
+/*
+ * struct hmm_kunit_device - what a driver has for a mirror
+ * @lock: callbacks take it, and release() does
+ * @nr_callbacks: how many there were
+ * @nr_exits: how many of those were for the exit of the process
+ * @exit_task: who called the last of them
+ * @nr_released: calls of release()
+ * @running: callbacks that run
+ * @ran: how many did when release() was called
+ * @put: the next callback puts a reference
+ * @hold: callbacks say that they are @entered, and wait for @go
+ * @release_ms: how long release() takes
+ * @mm_count: that of the mm_struct when release() was called
+ */
+struct hmm_kunit_device {
+	struct hmm_mirror mirror;
+	struct mutex lock;	/* see above */
+	unsigned int nr_callbacks;
+	unsigned int nr_exits;
+	atomic_t nr_released;
+	atomic_t running;
+	int ran;
+	struct task_struct *exit_task;
+	bool put;
+	bool hold;
+	unsigned int release_ms;
+	int mm_count;
+	struct completion entered;
+	struct completion go;
+	struct kunit *test;
+};
+
+extern const struct hmm_mirror_ops hmm_kunit_device_ops;
+
+/* One with nothing registered, and one that mirrors memory of the test's own mm. */
+struct hmm_kunit_device *hmm_kunit_device(struct kunit *test);
+struct hmm_kunit_device *hmm_kunit_device_of(struct kunit *test, unsigned long addr,
+					     unsigned long npages);
+int hmm_kunit_device_register(struct hmm_kunit_device *device, struct mm_struct *mm,
+			      unsigned long addr, unsigned long npages);
+
+/* It has been released so often, and never while a callback ran. */
+void hmm_kunit_expect_released(struct hmm_kunit_device *device, int times);
+
+/* An event in a thread of its own, whose callback runs from begin to end. */
+struct hmm_kunit_held_event {
+	struct hmm_kunit_device *device;
+	struct mm_struct *mm;
+	unsigned long addr;
+	struct completion done;
+};
+
+void hmm_kunit_begin_event(struct hmm_kunit_device *device,
+			   struct hmm_kunit_held_event *event, unsigned long addr);
+void hmm_kunit_end_event(struct hmm_kunit_held_event *event);
+
+#endif /* HMM_KUNIT_DEVICE_H */

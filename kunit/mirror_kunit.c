@@ -1,0 +1,698 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Suite hmm_mirror: the lifetime of a mirror, rule by rule as "Lifetime of a mirror"
+ * in mm/hmm.c numbers them.
+ */
+#include <linux/delay.h>
+#include <linux/kthread.h>
+#include <linux/mman.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include "device.h"
+
+/* Another process, which has not been mirrored yet. */
+static struct mm_struct *other_mm(struct kunit *test)
+{
+	if (!current->mm)
+		hmm_kunit_anon(test, 1);
+	return hmm_kunit_fork(test);
+}
+
+/* It mirrors two pages, of which the first one is there. */
+static struct hmm_kunit_device *device_of(struct kunit *test, unsigned long *addr)
+{
+	*addr = hmm_kunit_mmap(test, NULL, 2, MAP_PRIVATE | MAP_ANONYMOUS, PAGE_SIZE);
+	hmm_kunit_write(test, *addr, 1);
+	return hmm_kunit_device_of(test, *addr, 2);
+}
+
+/* Rules 1, 2 and 5: from the first to the last call. */
+static void registered(struct kunit *test)
+{
+	unsigned long addr;
+	struct hmm_kunit_device *device = device_of(test, &addr);
+
+	KUNIT_EXPECT_PTR_EQ(test, device->mirror.notifier.mm, current->mm);
+	KUNIT_EXPECT_EQ(test, 0, vm_munmap(addr, PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, 1, device->nr_callbacks);
+	hmm_mirror_synchronize();
+	hmm_kunit_expect_released(device, 0);
+
+	hmm_mirror_put(&device->mirror);
+	hmm_mirror_synchronize();
+	hmm_kunit_expect_released(device, 1);
+	KUNIT_EXPECT_EQ(test, 0, vm_munmap(addr + PAGE_SIZE, PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, 1, device->nr_callbacks);
+}
+
+/* Rule 1: what cannot be registered, and that it leaves nothing. */
+static void refused(struct kunit *test)
+{
+	const struct hmm_mirror_ops *ops = &hmm_kunit_device_ops;
+	const struct hmm_mirror_ops no_release = { .notifier = ops->notifier };
+	unsigned long addr;
+	struct hmm_kunit_device *device = device_of(test, &addr);
+	struct hmm_kunit_device *other = hmm_kunit_device(test);
+	struct hmm_mirror *mirror = &other->mirror;
+	struct mm_struct *mm = current->mm;
+	const struct {
+		unsigned long start;
+		unsigned long length;
+		const struct hmm_mirror_ops *ops;
+		int ret;
+	} calls[] = {
+		{ addr, 0, ops, -EINVAL },
+		{ addr + 1, PAGE_SIZE, ops, -EINVAL },
+		{ addr, PAGE_SIZE + 1, ops, -EINVAL },
+		{ PAGE_MASK, 2 * PAGE_SIZE, ops, -EINVAL },
+		{ addr, PAGE_SIZE, &no_release, -EINVAL },
+		/* The last page there is, and all there are but one. */
+		{ PAGE_MASK, PAGE_SIZE, ops, 0 },
+		{ 0, PAGE_MASK, ops, 0 },
+	};
+	int released = 0;
+
+	for (int i = 0; i < ARRAY_SIZE(calls); i++) {
+		int ret = hmm_mirror_register(mirror, mm, calls[i].start, calls[i].length,
+					      calls[i].ops);
+
+		KUNIT_EXPECT_EQ_MSG(test, ret, calls[i].ret, "call %d", i);
+		if (ret)
+			continue;
+		hmm_mirror_put(mirror);
+		hmm_mirror_synchronize();
+		hmm_kunit_expect_released(other, ++released);
+	}
+
+	KUNIT_EXPECT_EQ(test, -EBUSY, hmm_kunit_device_register(device, mm, addr, 1));
+	KUNIT_EXPECT_EQ(test, 0, vm_munmap(addr, PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, 1, device->nr_callbacks);
+	KUNIT_EXPECT_EQ(test, 0, other->nr_callbacks);
+	hmm_mirror_put(&device->mirror);
+	hmm_mirror_synchronize();
+	hmm_kunit_expect_released(device, 1);
+}
+
+static void expect_untouched(struct hmm_kunit_device *device)
+{
+	hmm_mirror_synchronize();
+	hmm_kunit_expect_released(device, 0);
+	KUNIT_EXPECT_EQ(device->test, 0, device->nr_callbacks);
+	KUNIT_EXPECT_EQ(device->test, 0, kref_read(&device->mirror.kref));
+}
+
+/* Rule 1: each allocation that fails, and a signal, leave nothing either. */
+static void register_fails(struct kunit *test)
+{
+	struct hmm_kunit_device *device = hmm_kunit_device(test);
+	unsigned int nth;
+	int ret;
+
+	hmm_kunit_inject(test);
+	for (nth = 1; nth < 10; nth++) {
+		struct mm_struct *mm = other_mm(test);
+
+		hmm_kunit_fail_nth(nth);
+		ret = hmm_kunit_device_register(device, mm, 0, 1);
+		if (!hmm_kunit_has_failed())
+			break;
+		KUNIT_EXPECT_EQ(test, ret, -ENOMEM);
+		expect_untouched(device);
+	}
+	KUNIT_EXPECT_GT(test, nth, 1);
+	KUNIT_ASSERT_EQ(test, ret, 0);
+	hmm_mirror_put(&device->mirror);
+	hmm_mirror_synchronize();
+	hmm_kunit_expect_released(device, 1);
+}
+
+/* Any signal, but only where the mm has no notifier yet. */
+static void register_signalled(struct kunit *test)
+{
+	struct hmm_kunit_device *device = hmm_kunit_device(test);
+	struct mm_struct *mm = other_mm(test);
+	int ret;
+
+	set_thread_flag(TIF_SIGPENDING);
+	ret = hmm_kunit_device_register(device, mm, 0, 1);
+	clear_thread_flag(TIF_SIGPENDING);
+	KUNIT_EXPECT_EQ(test, ret, -EINTR);
+	expect_untouched(device);
+
+	KUNIT_ASSERT_EQ(test, 0, hmm_kunit_device_register(device, mm, 0, 1));
+	device = hmm_kunit_device(test);
+	set_thread_flag(TIF_SIGPENDING);
+	ret = hmm_kunit_device_register(device, mm, 0, 1);
+	clear_thread_flag(TIF_SIGPENDING);
+	KUNIT_EXPECT_EQ(test, ret, 0);
+}
+
+/* Who maps memory registers it before he lets go of the mmap lock. */
+static void register_locked(struct kunit *test)
+{
+	struct hmm_kunit_device *device = hmm_kunit_device(test);
+	struct mm_struct *mm = other_mm(test);
+
+	for (int i = 0; i < 2; i++) {
+		mmap_write_lock(mm);
+		KUNIT_EXPECT_EQ(test, 0,
+				hmm_mirror_register_locked(&device->mirror, mm, 0, PAGE_SIZE,
+							   &hmm_kunit_device_ops));
+		mmap_write_unlock(mm);
+		hmm_mirror_put(&device->mirror);
+		hmm_mirror_synchronize();
+		hmm_kunit_expect_released(device, 1 + i);
+	}
+}
+
+/* Rule 1: a process that is gone; the same mirror can have another. */
+static void register_after_exit(struct kunit *test)
+{
+	struct hmm_kunit_device *device = hmm_kunit_device(test);
+	struct mm_struct *mm = other_mm(test);
+
+	mmgrab(mm);
+	hmm_kunit_reap(test, mm);
+	KUNIT_EXPECT_EQ(test, -ESRCH, hmm_kunit_device_register(device, mm, 0, 1));
+	mmdrop(mm);
+	expect_untouched(device);
+	KUNIT_EXPECT_EQ(test, 0, hmm_kunit_device_register(device, current->mm, 0, 1));
+	hmm_mirror_put(&device->mirror);
+	hmm_mirror_synchronize();
+	hmm_kunit_expect_released(device, 1);
+}
+
+/* mm_users is 0, but what comes then need not have been already. */
+static void wait_for_exit(struct hmm_kunit_device *device)
+{
+	for (int ms = 0; !READ_ONCE(device->nr_exits) && ms < 10000; ms++)
+		fsleep(1000);
+}
+
+struct exit {
+	struct kunit *test;
+	struct mm_struct *mm;
+	struct completion done;
+};
+
+static int exit_beside(void *data)
+{
+	struct exit *exit = data;
+
+	hmm_kunit_reap(exit->test, exit->mm);
+	complete(&exit->done);
+	return 0;
+}
+
+/* Rules 1 and 6: at the same time as the exit it is before, and sees that, or after. */
+static void register_beside_exit(struct kunit *test)
+{
+	unsigned int before = 0, round;
+
+	for (round = 0; round < 200; round++) {
+		struct hmm_kunit_device *device = hmm_kunit_device(test);
+		struct mm_struct *mm = other_mm(test);
+		struct exit exit = { .test = test, .mm = mm };
+		int ret;
+
+		mmgrab(mm);
+		init_completion(&exit.done);
+		KUNIT_ASSERT_FALSE(test, IS_ERR(kthread_run(exit_beside, &exit, "exit")));
+		udelay(round);
+		ret = hmm_kunit_device_register(device, mm, 0, 1);
+		wait_for_completion(&exit.done);
+		mmdrop(mm);
+		if (ret) {
+			KUNIT_EXPECT_EQ(test, ret, -ESRCH);
+			expect_untouched(device);
+			continue;
+		}
+		wait_for_exit(device);
+		KUNIT_EXPECT_EQ(test, 1, device->nr_exits);
+		hmm_mirror_put(&device->mirror);
+		hmm_mirror_synchronize();
+		hmm_kunit_expect_released(device, 1);
+		before++;
+	}
+	kunit_info(test, "%u of %u before the exit", before, round);
+}
+
+/* Holds the mmap lock until the other reference has been put, which is not the last. */
+static int hold_and_exit(void *data)
+{
+	struct exit *exit = data;
+
+	mmap_write_lock(exit->mm);
+	complete(&exit->done);
+	msleep(50);
+	hmm_kunit_let_go(exit->test, exit->mm);
+	mmap_write_unlock(exit->mm);
+	complete(&exit->done);
+	return 0;
+}
+
+/* Rule 1: the end of the address space is not here, where somebody may hold a lock. */
+static void register_last_user(struct kunit *test)
+{
+	struct hmm_kunit_device *device = hmm_kunit_device(test);
+	struct mm_struct *mm = other_mm(test);
+	struct exit exit = { .test = test, .mm = mm };
+	int ret;
+
+	/* The child that made it has let go. */
+	for (int ms = 0; atomic_read(&mm->mm_users) > 1 && ms < 10000; ms++)
+		fsleep(1000);
+	mmgrab(mm);
+	init_completion(&exit.done);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(kthread_run(hold_and_exit, &exit, "exit")));
+	wait_for_completion(&exit.done);
+	ret = hmm_kunit_device_register(device, mm, 0, 1);
+	wait_for_completion(&exit.done);
+	mmdrop(mm);
+	KUNIT_ASSERT_EQ(test, ret, 0);
+	wait_for_exit(device);
+	KUNIT_EXPECT_EQ(test, 1, device->nr_exits);
+	KUNIT_EXPECT_PTR_NE(test, device->exit_task, current);
+}
+
+/* Rule 1: while an event goes on, for which it comes too late. */
+static void register_beside_event(struct kunit *test)
+{
+	unsigned long addr;
+	struct hmm_kunit_device *device = device_of(test, &addr);
+	struct hmm_kunit_device *other;
+	struct hmm_kunit_held_event event;
+
+	hmm_kunit_begin_event(device, &event, addr);
+	other = hmm_kunit_device_of(test, addr, 1);
+	hmm_mirror_put(&other->mirror);
+	hmm_mirror_synchronize();
+	hmm_kunit_expect_released(other, 1);
+	KUNIT_EXPECT_EQ(test, 0, hmm_kunit_device_register(other, current->mm, addr, 1));
+	hmm_kunit_end_event(&event);
+	KUNIT_EXPECT_EQ(test, 0, other->nr_callbacks);
+	hmm_kunit_event(test, current->mm, addr, 1);
+	KUNIT_EXPECT_EQ(test, 1, other->nr_callbacks);
+	KUNIT_EXPECT_EQ(test, 2, device->nr_callbacks);
+}
+
+/* Rule 2: callbacks go on after the last reference was put. */
+static void callback_after_put(struct kunit *test)
+{
+	unsigned long addr;
+	struct hmm_kunit_device *device = device_of(test, &addr);
+	struct hmm_kunit_held_event event;
+
+	hmm_kunit_begin_event(device, &event, addr);
+	hmm_mirror_put(&device->mirror);
+	/* Removal waits for the end of the first, so the second is not missed. */
+	KUNIT_EXPECT_EQ(test, 0, vm_munmap(addr + PAGE_SIZE, PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, 2, device->nr_callbacks);
+	/* Nor can it be had for something else. */
+	KUNIT_EXPECT_EQ(test, -EBUSY, hmm_kunit_device_register(device, current->mm, addr, 1));
+	fsleep(20000);
+	hmm_kunit_expect_released(device, 0);
+	hmm_kunit_end_event(&event);
+	hmm_mirror_synchronize();
+	hmm_kunit_expect_released(device, 1);
+	KUNIT_EXPECT_EQ(test, 0, hmm_kunit_device_register(device, current->mm, addr, 1));
+}
+
+/* Rule 3. */
+static void get_unless_zero(struct kunit *test)
+{
+	unsigned long addr;
+	struct hmm_kunit_device *device = device_of(test, &addr);
+	struct hmm_mirror *mirror = &device->mirror;
+	struct hmm_kunit_held_event event;
+
+	KUNIT_ASSERT_TRUE(test, hmm_mirror_get_unless_zero(mirror));
+	hmm_mirror_get(mirror);
+	hmm_mirror_put(mirror);
+	hmm_mirror_put(mirror);
+	hmm_mirror_synchronize();
+	hmm_kunit_expect_released(device, 0);
+
+	/* While a callback runs it is still there, but no longer to be had. */
+	hmm_kunit_begin_event(device, &event, addr);
+	hmm_mirror_put(mirror);
+	KUNIT_EXPECT_FALSE(test, hmm_mirror_get_unless_zero(mirror));
+	fsleep(20000);
+	hmm_kunit_expect_released(device, 0);
+	hmm_kunit_end_event(&event);
+	hmm_mirror_synchronize();
+	hmm_kunit_expect_released(device, 1);
+	KUNIT_EXPECT_FALSE(test, hmm_mirror_get_unless_zero(mirror));
+}
+
+/* Rule 4: in a callback, under the lock that it takes. */
+static void put_in_callback(struct kunit *test)
+{
+	unsigned long addr;
+	struct hmm_kunit_device *device = device_of(test, &addr);
+
+	device->put = true;
+	KUNIT_EXPECT_EQ(test, 0, vm_munmap(addr, PAGE_SIZE));
+	hmm_mirror_synchronize();
+	KUNIT_EXPECT_EQ(test, 1, device->nr_callbacks);
+	hmm_kunit_expect_released(device, 1);
+}
+
+/* Rule 4: in the callback that the exit of the process calls. */
+static void put_at_exit(struct kunit *test)
+{
+	struct hmm_kunit_device *device = hmm_kunit_device(test);
+	struct mm_struct *mm = other_mm(test);
+
+	KUNIT_ASSERT_EQ(test, 0, hmm_kunit_device_register(device, mm, 0, 1));
+	device->put = true;
+	mmgrab(mm);
+	hmm_kunit_reap(test, mm);
+	mmdrop(mm);
+	for (int ms = 0; !atomic_read(&device->nr_released) && ms < 10000; ms++)
+		fsleep(1000);
+	KUNIT_EXPECT_EQ(test, 1, device->nr_exits);
+	hmm_kunit_expect_released(device, 1);
+}
+
+/* Rule 4: under the lock that callbacks and release() take, and with interrupts off. */
+static void put_locked(struct kunit *test)
+{
+	unsigned long addr;
+	struct hmm_kunit_device *device = device_of(test, &addr);
+
+	mutex_lock(&device->lock);
+	hmm_mirror_put(&device->mirror);
+	fsleep(20000);
+	hmm_kunit_expect_released(device, 0);
+	mutex_unlock(&device->lock);
+	hmm_mirror_synchronize();
+	hmm_kunit_expect_released(device, 1);
+}
+
+static void put_atomic(struct kunit *test)
+{
+	unsigned long addr, flags;
+	struct hmm_kunit_device *device = device_of(test, &addr);
+
+	local_irq_save(flags);
+	hmm_mirror_put(&device->mirror);
+	local_irq_restore(flags);
+	hmm_mirror_synchronize();
+	hmm_kunit_expect_released(device, 1);
+}
+
+/*
+ * Rule 4: in callbacks of two passes, of which the second is for all notifiers that
+ * wanted it, when each has had its first.
+ */
+struct two_passes {
+	struct hmm_mirror mirror;
+	struct mmu_interval_notifier_finish finish;
+	bool put_first;
+	bool put_second;
+	unsigned int nr_finished;
+	unsigned int nr_released;
+};
+
+static bool two_passes_start(struct mmu_interval_notifier *notifier,
+			     const struct mmu_notifier_range *event,
+			     unsigned long cur_seq,
+			     struct mmu_interval_notifier_finish **finish)
+{
+	struct two_passes *device =
+		container_of(notifier, struct two_passes, mirror.notifier);
+
+	mmu_interval_set_seq(notifier, cur_seq);
+	if (device->put_first)
+		hmm_mirror_put(&device->mirror);
+	*finish = &device->finish;
+	return true;
+}
+
+static void two_passes_finish(struct mmu_interval_notifier_finish *finish)
+{
+	struct two_passes *device = container_of(finish, struct two_passes, finish);
+
+	msleep(20);
+	if (!device->nr_released)
+		device->nr_finished++;
+	if (device->put_second)
+		hmm_mirror_put(&device->mirror);
+}
+
+static void two_passes_release(struct hmm_mirror *mirror)
+{
+	container_of(mirror, struct two_passes, mirror)->nr_released++;
+}
+
+static void put_in_two_passes(struct kunit *test)
+{
+	static const struct hmm_mirror_ops ops = {
+		.notifier.invalidate_start = two_passes_start,
+		.notifier.invalidate_finish = two_passes_finish,
+		.release = two_passes_release,
+	};
+	unsigned long addr = hmm_kunit_anon(test, 2);
+	struct two_passes device[2] = {
+		{ .put_first = true },
+		{ .put_second = true },
+	};
+
+	for (int i = 0; i < 2; i++) {
+		hmm_kunit_write(test, addr + i * PAGE_SIZE, 1);
+		KUNIT_ASSERT_EQ(test, 0, hmm_mirror_register(&device[i].mirror, current->mm,
+							     addr + i * PAGE_SIZE, PAGE_SIZE,
+							     &ops));
+	}
+	KUNIT_EXPECT_EQ(test, 0, vm_munmap(addr, 2 * PAGE_SIZE));
+	hmm_mirror_synchronize();
+	for (int i = 0; i < 2; i++) {
+		KUNIT_EXPECT_EQ(test, 1, device[i].nr_finished);
+		KUNIT_EXPECT_EQ(test, 1, device[i].nr_released);
+	}
+}
+
+/* Rule 6: the process is gone long before the mirror. */
+static void put_after_exit(struct kunit *test)
+{
+	struct hmm_kunit_device *device = hmm_kunit_device(test);
+	struct mm_struct *mm = other_mm(test);
+
+	KUNIT_ASSERT_EQ(test, 0, hmm_kunit_device_register(device, mm, 0, 1));
+	hmm_kunit_reap(test, mm);
+	wait_for_exit(device);
+	KUNIT_EXPECT_EQ(test, 1, device->nr_exits);
+	hmm_kunit_expect_released(device, 0);
+	/* Nobody but the mirror keeps it. */
+	KUNIT_EXPECT_EQ(test, 0, atomic_read(&device->mirror.notifier.mm->mm_users));
+	hmm_mirror_put(&device->mirror);
+	hmm_mirror_synchronize();
+	hmm_kunit_expect_released(device, 1);
+	KUNIT_EXPECT_GE(test, device->mm_count, 1);
+}
+
+/* Rule 7: however long release() takes. */
+static void synchronize(struct kunit *test)
+{
+	unsigned long addr;
+	struct hmm_kunit_device *device = device_of(test, &addr);
+
+	device->release_ms = 100;
+	hmm_mirror_put(&device->mirror);
+	hmm_mirror_synchronize();
+	hmm_kunit_expect_released(device, 1);
+}
+
+/*
+ * All of it at once: mirrors that are found, used and put by some, to which others
+ * let things happen, and that free themselves.
+ */
+#define NR_SLOTS 4
+
+struct storm {
+	struct kunit *test;
+	struct mm_struct *mm;
+	unsigned long addr;
+	spinlock_t lock;	/* of slots */
+	struct storm_device *slots[NR_SLOTS];
+	atomic_t nr_registered;
+	atomic_t nr_released;
+	atomic_t nr_found;
+	atomic_t nr_callbacks;
+	atomic_t nr_running;
+	bool stop;
+};
+
+struct storm_device {
+	struct hmm_mirror mirror;
+	struct storm *storm;
+	unsigned int slot;
+	spinlock_t lock;	/* callbacks take it */
+};
+
+static bool storm_invalidate(struct mmu_interval_notifier *notifier,
+			     const struct mmu_notifier_range *event,
+			     unsigned long cur_seq)
+{
+	struct storm_device *device =
+		container_of(notifier, struct storm_device, mirror.notifier);
+
+	spin_lock(&device->lock);
+	mmu_interval_set_seq(notifier, cur_seq);
+	atomic_inc(&device->storm->nr_callbacks);
+	spin_unlock(&device->lock);
+	return true;
+}
+
+static void storm_release(struct hmm_mirror *mirror)
+{
+	struct storm_device *device = container_of(mirror, struct storm_device, mirror);
+	struct storm *storm = device->storm;
+
+	spin_lock(&storm->lock);
+	storm->slots[device->slot] = NULL;
+	spin_unlock(&storm->lock);
+	kfree(device);
+	atomic_inc(&storm->nr_released);
+}
+
+static const struct hmm_mirror_ops storm_ops = {
+	.notifier.invalidate = storm_invalidate,
+	.release = storm_release,
+};
+
+/* Finds one, and uses it for a while. */
+static int storm_find(void *data)
+{
+	struct storm *storm = data;
+
+	for (unsigned int i = 0; !READ_ONCE(storm->stop); i++) {
+		struct storm_device *device;
+
+		spin_lock(&storm->lock);
+		device = storm->slots[i % NR_SLOTS];
+		if (device && !hmm_mirror_get_unless_zero(&device->mirror))
+			device = NULL;
+		spin_unlock(&storm->lock);
+		if (device) {
+			atomic_inc(&storm->nr_found);
+			if (i % 3 == 0)
+				mmu_interval_read_begin(&device->mirror.notifier);
+			hmm_mirror_put(&device->mirror);
+		}
+		usleep_range(10, 50);
+	}
+	atomic_dec(&storm->nr_running);
+	return 0;
+}
+
+/* One event after the other. */
+static int storm_events(void *data)
+{
+	struct storm *storm = data;
+
+	while (!READ_ONCE(storm->stop)) {
+		hmm_kunit_event(storm->test, storm->mm, storm->addr, 1);
+		usleep_range(10, 50);
+	}
+	atomic_dec(&storm->nr_running);
+	return 0;
+}
+
+static struct storm_device *storm_register(struct storm *storm, unsigned int slot)
+{
+	struct storm_device *device = kzalloc(sizeof(*device), GFP_KERNEL);
+
+	if (!device)
+		return NULL;
+	device->storm = storm;
+	device->slot = slot;
+	spin_lock_init(&device->lock);
+	if (hmm_mirror_register(&device->mirror, storm->mm, storm->addr, PAGE_SIZE,
+				&storm_ops)) {
+		kfree(device);
+		return NULL;
+	}
+	spin_lock(&storm->lock);
+	storm->slots[slot] = device;
+	spin_unlock(&storm->lock);
+	return device;
+}
+
+static void storm(struct kunit *test)
+{
+	struct storm_device *mine[NR_SLOTS] = { };
+	struct storm storm = { .test = test };
+	unsigned long end = jiffies + HZ;
+	int nr;
+
+	if (IS_MODULE(CONFIG_HMM_KUNIT_TEST))
+		kunit_skip(test, "a module cannot call mmu_notifier_invalidate_range_start()");
+	storm.addr = hmm_kunit_anon(test, 1);
+	storm.mm = current->mm;
+	spin_lock_init(&storm.lock);
+	for (int i = 0; i < 2; i++) {
+		atomic_add(2, &storm.nr_running);
+		if (IS_ERR(kthread_run(storm_find, &storm, "storm_find")))
+			atomic_dec(&storm.nr_running);
+		if (IS_ERR(kthread_run(storm_events, &storm, "storm_events")))
+			atomic_dec(&storm.nr_running);
+	}
+	for (unsigned int i = 0; time_before(jiffies, end); i = (i + 1) % NR_SLOTS) {
+		usleep_range(10, 50);
+		if (mine[i]) {
+			hmm_mirror_put(&mine[i]->mirror);
+			mine[i] = NULL;
+		} else if (!READ_ONCE(storm.slots[i])) {
+			mine[i] = storm_register(&storm, i);
+			atomic_add(!!mine[i], &storm.nr_registered);
+		}
+	}
+	for (int i = 0; i < NR_SLOTS; i++) {
+		if (mine[i])
+			hmm_mirror_put(&mine[i]->mirror);
+	}
+	WRITE_ONCE(storm.stop, true);
+	while (atomic_read(&storm.nr_running))
+		fsleep(1000);
+	hmm_mirror_synchronize();
+	nr = atomic_read(&storm.nr_registered);
+	KUNIT_EXPECT_EQ(test, nr, atomic_read(&storm.nr_released));
+	KUNIT_EXPECT_GT(test, nr, 10);
+	KUNIT_EXPECT_GT(test, atomic_read(&storm.nr_found), 0);
+	KUNIT_EXPECT_GT(test, atomic_read(&storm.nr_callbacks), 0);
+	kunit_info(test, "%d mirrors, found %d times, %d callbacks", nr,
+		   atomic_read(&storm.nr_found), atomic_read(&storm.nr_callbacks));
+}
+
+static struct kunit_case hmm_mirror_cases[] = {
+	KUNIT_CASE(registered),
+	KUNIT_CASE(refused),
+	KUNIT_CASE(register_fails),
+	KUNIT_CASE(register_signalled),
+	KUNIT_CASE(register_locked),
+	KUNIT_CASE(register_after_exit),
+	KUNIT_CASE(register_beside_exit),
+	KUNIT_CASE(register_last_user),
+	KUNIT_CASE(register_beside_event),
+	KUNIT_CASE(callback_after_put),
+	KUNIT_CASE(get_unless_zero),
+	KUNIT_CASE(put_in_callback),
+	KUNIT_CASE(put_at_exit),
+	KUNIT_CASE(put_locked),
+	KUNIT_CASE(put_atomic),
+	KUNIT_CASE(put_in_two_passes),
+	KUNIT_CASE(put_after_exit),
+	KUNIT_CASE(synchronize),
+	KUNIT_CASE(storm),
+	{ }
+};
+
+static struct kunit_suite hmm_mirror_suite = {
+	.name = "hmm_mirror",
+	.test_cases = hmm_mirror_cases,
+};
+
+kunit_test_suite(hmm_mirror_suite);
