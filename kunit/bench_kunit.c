@@ -2,7 +2,7 @@
 /*
  * Suite hmm_bench: what hmm_range_fault() costs.
  *
- * Each case prints lines "bench: WHAT NANOSECONDS", for each page of the range.
+ * Each case prints lines "bench: WHAT: NANOSECONDS", for each page of the range.
  * They mean something where virtual time counts instructions, one a nanosecond,
  * as it does under scripts/bench; elsewhere the suite only shows that it runs.
  */
@@ -15,22 +15,9 @@
 
 #define NPAGES (32 * HMM_KUNIT_TABLE)
 
-/* The whole range, until the result is valid. */
-static int range_fault(struct hmm_kunit_mirror *mirror)
-{
-	return hmm_kunit_fault(mirror);
-}
-
 static int range_fault_unlocked(struct hmm_kunit_mirror *mirror)
 {
 	return hmm_range_fault_unlocked_timeout(&mirror->range, 0);
-}
-
-/* Where there is no hmm_range_snapshot(), hmm_range_fault() without a request. */
-static int range_snapshot(struct hmm_kunit_mirror *mirror)
-{
-	return IS_ENABLED(CONFIG_HMM_KUNIT_HAS_SNAPSHOT) ?
-		hmm_range_snapshot(&mirror->range) : hmm_kunit_fault(mirror);
 }
 
 /* Print what it costs to @run for @mirror, for each page of its range. */
@@ -61,7 +48,7 @@ static struct hmm_kunit_mirror *fault(struct kunit *test, const char *what,
 {
 	struct hmm_kunit_mirror *mirror = hmm_kunit_mirror(test, addr, npages, flags);
 
-	report(test, what, range_fault, mirror);
+	report(test, what, hmm_kunit_fault, mirror);
 	hmm_kunit_expect_mapped(test, mirror);
 	return mirror;
 }
@@ -70,7 +57,7 @@ static void snapshot(struct kunit *test, const char *what,
 		     struct hmm_kunit_mirror *mirror)
 {
 	mirror->range.default_flags = 0;
-	report(test, what, range_snapshot, mirror);
+	report(test, what, hmm_kunit_snapshot, mirror);
 	hmm_kunit_expect_mapped(test, mirror);
 }
 

@@ -19,8 +19,8 @@ static bool device_invalidate(struct mmu_interval_notifier *notifier,
 	mmu_interval_set_seq(notifier, cur_seq);
 	device->nr_callbacks++;
 	if (event->event == MMU_NOTIFY_RELEASE) {
-		device->exit_task = current;
-		device->nr_exits++;
+		device->exit_by_worker = current->flags & PF_WQ_WORKER;
+		WRITE_ONCE(device->nr_exits, device->nr_exits + 1);
 	}
 	if (device->put) {
 		device->put = false;
@@ -98,6 +98,13 @@ void hmm_kunit_expect_released(struct hmm_kunit_device *device, int times)
 {
 	KUNIT_EXPECT_EQ(device->test, times, atomic_read(&device->nr_released));
 	KUNIT_EXPECT_EQ(device->test, 0, device->ran);
+}
+
+void hmm_kunit_wait_for_exit(struct hmm_kunit_device *device)
+{
+	for (int i = 0; !READ_ONCE(device->nr_exits) && i < 100000; i++)
+		fsleep(100);
+	KUNIT_ASSERT_EQ(device->test, 1, device->nr_exits);
 }
 
 static int event_thread(void *data)

@@ -17,7 +17,7 @@
  * @lock: callbacks take it, and release() does
  * @nr_callbacks: how many there were
  * @nr_exits: how many of those were for the exit of the process
- * @exit_task: who called the last of them
+ * @exit_by_worker: whether a work item let the memory go then
  * @nr_released: calls of release()
  * @running: callbacks that run
  * @ran: how many did when release() was called
@@ -34,7 +34,7 @@ struct hmm_kunit_device {
 	atomic_t nr_released;
 	atomic_t running;
 	int ran;
-	struct task_struct *exit_task;
+	bool exit_by_worker;
 	bool put;
 	bool hold;
 	unsigned int release_ms;
@@ -55,6 +55,9 @@ int hmm_kunit_device_register(struct hmm_kunit_device *device, struct mm_struct 
 
 /* It has been released so often, and never while a callback ran. */
 void hmm_kunit_expect_released(struct hmm_kunit_device *device, int times);
+
+/* Until it has been told once that the process has exited. */
+void hmm_kunit_wait_for_exit(struct hmm_kunit_device *device);
 
 /* An event in a thread of its own, whose callback runs from begin to end. */
 struct hmm_kunit_held_event {

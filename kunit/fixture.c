@@ -18,6 +18,10 @@
 
 #include "fixture.h"
 
+unsigned int hmm_kunit_rounds = 200;
+module_param_named(rounds, hmm_kunit_rounds, uint, 0444);
+MODULE_PARM_DESC(rounds, "How often races are repeated");
+
 static bool hmm_kunit_invalidate(struct mmu_interval_notifier *notifier,
 				 const struct mmu_notifier_range *event,
 				 unsigned long cur_seq)
@@ -114,6 +118,12 @@ int hmm_kunit_fault(struct hmm_kunit_mirror *mirror)
 	} while (ret == -EBUSY && mirror->nr_rounds < HMM_KUNIT_MAX_ROUNDS);
 
 	return ret;
+}
+
+int hmm_kunit_snapshot(struct hmm_kunit_mirror *mirror)
+{
+	return IS_ENABLED(CONFIG_HMM_KUNIT_HAS_SNAPSHOT) ?
+		hmm_range_snapshot(&mirror->range) : hmm_kunit_fault(mirror);
 }
 
 static bool hmm_kunit_set_leaf(struct hmm_kunit_leaf *leaf, unsigned long addr,
@@ -422,11 +432,17 @@ unsigned long hmm_kunit_hugetlb(struct kunit *test, unsigned long npages,
 }
 
 /* Nobody else sends this thread a signal, so it needs no lock. */
+void hmm_kunit_kill_task(struct task_struct *task)
+{
+	sigaddset(&task->pending.signal, SIGKILL);
+	set_tsk_thread_flag(task, TIF_SIGPENDING);
+	wake_up_process(task);
+}
+
 void hmm_kunit_kill(bool pending)
 {
 	if (pending) {
-		sigaddset(&current->pending.signal, SIGKILL);
-		set_thread_flag(TIF_SIGPENDING);
+		hmm_kunit_kill_task(current);
 	} else {
 		sigdelset(&current->pending.signal, SIGKILL);
 		clear_thread_flag(TIF_SIGPENDING);

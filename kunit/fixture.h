@@ -25,6 +25,9 @@
 #include <linux/mmu_notifier.h>
 #include <linux/spinlock.h>
 
+/* How often races are repeated: hmm_kunit.rounds, 200. Storms take a second for 200. */
+extern unsigned int hmm_kunit_rounds;
+
 /* Absent before the patch that adds it: a case that calls it says so. */
 #ifndef CONFIG_HMM_KUNIT_HAS_SNAPSHOT
 static inline int hmm_range_snapshot(struct hmm_range *range)
@@ -83,6 +86,8 @@ struct hmm_kunit_mirror *hmm_kunit_mirror_of(struct kunit *test,
 					     unsigned long npages,
 					     unsigned long default_flags);
 int hmm_kunit_fault(struct hmm_kunit_mirror *mirror);
+/* hmm_range_snapshot(), or, where it is absent, hmm_range_fault() without a request. */
+int hmm_kunit_snapshot(struct hmm_kunit_mirror *mirror);
 
 /*
  * struct hmm_kunit_leaf - what the page tables map at an address
@@ -162,6 +167,8 @@ void hmm_kunit_reap(struct kunit *test, struct mm_struct *mm);
 
 /* A fatal signal is pending for this thread, or no longer. */
 void hmm_kunit_kill(bool pending);
+/* The same for a kernel thread that waits. */
+void hmm_kunit_kill_task(struct task_struct *task);
 
 #ifdef CONFIG_ZONE_DEVICE
 /*

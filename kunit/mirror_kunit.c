@@ -191,13 +191,6 @@ static void register_after_exit(struct kunit *test)
 	hmm_kunit_expect_released(device, 1);
 }
 
-/* mm_users is 0, but what comes then need not have been already. */
-static void wait_for_exit(struct hmm_kunit_device *device)
-{
-	for (int ms = 0; !READ_ONCE(device->nr_exits) && ms < 10000; ms++)
-		fsleep(1000);
-}
-
 struct exit {
 	struct kunit *test;
 	struct mm_struct *mm;
@@ -218,7 +211,7 @@ static void register_beside_exit(struct kunit *test)
 {
 	unsigned int before = 0, round;
 
-	for (round = 0; round < 200; round++) {
+	for (round = 0; round < hmm_kunit_rounds; round++) {
 		struct hmm_kunit_device *device = hmm_kunit_device(test);
 		struct mm_struct *mm = other_mm(test);
 		struct exit exit = { .test = test, .mm = mm };
@@ -227,7 +220,7 @@ static void register_beside_exit(struct kunit *test)
 		mmgrab(mm);
 		init_completion(&exit.done);
 		KUNIT_ASSERT_FALSE(test, IS_ERR(kthread_run(exit_beside, &exit, "exit")));
-		udelay(round);
+		udelay(round % 200);
 		ret = hmm_kunit_device_register(device, mm, 0, 1);
 		wait_for_completion(&exit.done);
 		mmdrop(mm);
@@ -236,8 +229,7 @@ static void register_beside_exit(struct kunit *test)
 			expect_untouched(device);
 			continue;
 		}
-		wait_for_exit(device);
-		KUNIT_EXPECT_EQ(test, 1, device->nr_exits);
+		hmm_kunit_wait_for_exit(device);
 		hmm_mirror_put(&device->mirror);
 		hmm_mirror_synchronize();
 		hmm_kunit_expect_released(device, 1);
@@ -279,9 +271,8 @@ static void register_last_user(struct kunit *test)
 	wait_for_completion(&exit.done);
 	mmdrop(mm);
 	KUNIT_ASSERT_EQ(test, ret, 0);
-	wait_for_exit(device);
-	KUNIT_EXPECT_EQ(test, 1, device->nr_exits);
-	KUNIT_EXPECT_PTR_NE(test, device->exit_task, current);
+	hmm_kunit_wait_for_exit(device);
+	KUNIT_EXPECT_TRUE(test, device->exit_by_worker);
 }
 
 /* Rule 1: while an event goes on, for which it comes too late. */
@@ -490,8 +481,7 @@ static void put_after_exit(struct kunit *test)
 
 	KUNIT_ASSERT_EQ(test, 0, hmm_kunit_device_register(device, mm, 0, 1));
 	hmm_kunit_reap(test, mm);
-	wait_for_exit(device);
-	KUNIT_EXPECT_EQ(test, 1, device->nr_exits);
+	hmm_kunit_wait_for_exit(device);
 	hmm_kunit_expect_released(device, 0);
 	/* Nobody but the mirror keeps it. */
 	KUNIT_EXPECT_EQ(test, 0, atomic_read(&device->mirror.notifier.mm->mm_users));
@@ -633,7 +623,7 @@ static void storm(struct kunit *test)
 {
 	struct storm_device *mine[NR_SLOTS] = { };
 	struct storm storm = { .test = test };
-	unsigned long end = jiffies + HZ;
+	unsigned long end = jiffies + hmm_kunit_rounds * HZ / 200;
 	int nr;
 
 	if (IS_MODULE(CONFIG_HMM_KUNIT_TEST))
@@ -682,7 +672,7 @@ static struct kunit_case hmm_mirror_cases[] = {
 	KUNIT_CASE(register_signalled),
 	KUNIT_CASE(register_locked),
 	KUNIT_CASE(register_after_exit),
-	KUNIT_CASE(register_beside_exit),
+	KUNIT_CASE_SLOW(register_beside_exit),
 	KUNIT_CASE(register_last_user),
 	KUNIT_CASE(register_beside_event),
 	KUNIT_CASE(callback_after_put),
@@ -694,7 +684,7 @@ static struct kunit_case hmm_mirror_cases[] = {
 	KUNIT_CASE(put_in_two_passes),
 	KUNIT_CASE(put_after_exit),
 	KUNIT_CASE(synchronize),
-	KUNIT_CASE(storm),
+	KUNIT_CASE_SLOW(storm),
 	{ }
 };
 

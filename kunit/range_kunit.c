@@ -233,11 +233,8 @@ static int end_thread(void *data)
 	end->at = ktime_get();
 	if (end->event)
 		hmm_kunit_end_event(end->event);
-	if (end->kill) {
-		sigaddset(&end->kill->pending.signal, SIGKILL);
-		set_tsk_thread_flag(end->kill, TIF_SIGPENDING);
-		wake_up_process(end->kill);
-	}
+	if (end->kill)
+		hmm_kunit_kill_task(end->kill);
 	complete(&end->done);
 	return 0;
 }

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Suite hmm_contention: how often hmm_range_fault() and hmm_range_snapshot() take the
+ * mmap lock, for each call, and how long they take, alone and while another thread
+ * maps and unmaps memory of the same process.
+ *
+ * Each case prints lines "bench: WHAT: NUMBER". Times are nanoseconds for each page,
+ * and mean something where time is real and nobody else needs the CPUs.
+ */
+#include <linux/kthread.h>
+#include <linux/ktime.h>
+#include <linux/math64.h>
+#include <linux/mman.h>
+#include <linux/sched/mm.h>
+#include <linux/sort.h>
+#include <trace/events/mmap_lock.h>
+
+#include "fixture.h"
+
+/* What a driver asks for at once. */
+#define NPAGES 16
+
+static int range_fault_unlocked(struct hmm_kunit_mirror *mirror)
+{
+	return hmm_range_fault_unlocked_timeout(&mirror->range, 0);
+}
+
+struct lock_count {
+	struct mm_struct *mm;
+	struct task_struct *task;
+	unsigned int nr;
+};
+
+static void count_lock(void *data, struct mm_struct *mm, bool write, bool success)
+{
+	struct lock_count *count = data;
+
+	if (mm == count->mm && current == count->task && success)
+		count->nr++;
+}
+
+static void report_locks(struct kunit *test, const char *what,
+			 int (*run)(struct hmm_kunit_mirror *mirror),
+			 struct hmm_kunit_mirror *mirror)
+{
+	struct lock_count count = { .mm = mirror->notifier.mm, .task = current };
+	int ret;
+
+	KUNIT_ASSERT_EQ(test, 0, register_trace_mmap_lock_acquire_returned(count_lock, &count));
+	ret = run(mirror);
+	unregister_trace_mmap_lock_acquire_returned(count_lock, &count);
+	tracepoint_synchronize_unregister();
+	KUNIT_ASSERT_EQ(test, ret, 0);
+	hmm_kunit_expect_mapped(test, mirror);
+	kunit_info(test, "bench: %s: %u.00", what, count.nr);
+}
+
+static void mmap_locks(struct kunit *test)
+{
+	unsigned long addr = hmm_kunit_anon(test, NPAGES);
+	struct hmm_kunit_file *hf = hmm_kunit_file(test, NPAGES);
+	struct hmm_kunit_mirror *mirror;
+
+	mirror = hmm_kunit_mirror(test, addr, NPAGES, REQ_WRITE);
+	report_locks(test, "mmap locks, first fault", range_fault_unlocked, mirror);
+	hmm_kunit_madvise(test, addr, NPAGES, MADV_DONTNEED);
+	report_locks(test, "mmap locks, fault", range_fault_unlocked, mirror);
+	report_locks(test, "mmap locks, snapshot", hmm_kunit_snapshot, mirror);
+
+	hmm_kunit_file_fill(test, hf, 0, 1);
+	hf->map_pages = true;
+	mirror = hmm_kunit_mirror(test, hmm_kunit_file_map(test, hf, MAP_SHARED),
+				  NPAGES, REQ_WRITE);
+	hf->at = 1;
+	hf->times = 1;
+	hf->ret = VM_FAULT_RETRY;
+	report_locks(test, "mmap locks, a fault that drops it", range_fault_unlocked,
+		     mirror);
+}
+
+/* Maps and unmaps memory that is not mirrored, until it is told to stop. */
+struct mapper {
+	struct mm_struct *mm;
+	struct completion done;
+	bool stop;
+	unsigned long nr;
+};
+
+static int mapper_thread(void *data)
+{
+	struct mapper *mapper = data;
+
+	kthread_use_mm(mapper->mm);
+	while (!READ_ONCE(mapper->stop)) {
+		/* Nothing that could become one VMA with that of the test. */
+		unsigned long addr = vm_mmap(NULL, 0, NPAGES * PAGE_SIZE,
+					     PROT_READ | PROT_EXEC,
+					     MAP_PRIVATE | MAP_ANONYMOUS, 0);
+
+		if (!IS_ERR_VALUE(addr))
+			vm_munmap(addr, NPAGES * PAGE_SIZE);
+		mapper->nr++;
+		cond_resched();
+	}
+	kthread_unuse_mm(mapper->mm);
+	complete(&mapper->done);
+	return 0;
+}
+
+static int compare(const void *a, const void *b)
+{
+	return cmp_int(*(const u64 *)a, *(const u64 *)b);
+}
+
+/* The median of five times of a fifth of a second. */
+static void report_time(struct kunit *test, const char *what,
+			int (*run)(struct hmm_kunit_mirror *mirror),
+			struct hmm_kunit_mirror *mirror, bool cold)
+{
+	u64 ns[5];
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(ns); i++) {
+		unsigned long end = jiffies + HZ / 5;
+		unsigned int calls = 0;
+
+		ns[i] = 0;
+		do {
+			u64 begin;
+
+			if (cold)
+				hmm_kunit_madvise(test, mirror->range.start, NPAGES,
+						  MADV_DONTNEED);
+			begin = ktime_get_ns();
+			KUNIT_ASSERT_EQ(test, 0, run(mirror));
+			ns[i] += ktime_get_ns() - begin;
+			calls++;
+		} while (time_before(jiffies, end));
+		ns[i] = div_u64(100 * ns[i], calls * NPAGES);
+	}
+	sort(ns, ARRAY_SIZE(ns), sizeof(ns[0]), compare, NULL);
+	kunit_info(test, "bench: %s: %llu.%02u", what, ns[2] / 100, (u32)(ns[2] % 100));
+}
+
+static void beside_writer(struct kunit *test)
+{
+	unsigned long addr = hmm_kunit_anon(test, NPAGES);
+	struct hmm_kunit_mirror *mirror = hmm_kunit_mirror(test, addr, NPAGES, REQ_WRITE);
+	struct mapper mapper = { .mm = current->mm };
+
+	KUNIT_ASSERT_EQ(test, 0, range_fault_unlocked(mirror));
+	report_time(test, "ns, fault", range_fault_unlocked, mirror, true);
+	report_time(test, "ns, snapshot", hmm_kunit_snapshot, mirror, false);
+
+	init_completion(&mapper.done);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(kthread_run(mapper_thread, &mapper, "mapper")));
+	report_time(test, "ns, fault beside a writer", range_fault_unlocked, mirror, true);
+	report_time(test, "ns, snapshot beside a writer", hmm_kunit_snapshot, mirror, false);
+	WRITE_ONCE(mapper.stop, true);
+	wait_for_completion(&mapper.done);
+	KUNIT_EXPECT_GT(test, mapper.nr, 0);
+}
+
+static struct kunit_case hmm_contention_cases[] = {
+	KUNIT_CASE(mmap_locks),
+	KUNIT_CASE_SLOW(beside_writer),
+	{}
+};
+
+static struct kunit_suite hmm_contention_suite = {
+	.name = "hmm_contention",
+	.test_cases = hmm_contention_cases,
+};
+
+kunit_test_suite(hmm_contention_suite);
