@@ -73,6 +73,11 @@ static unsigned long some_pages(struct kunit *test)
 	return addr;
 }
 
+static unsigned long hugetlb(struct kunit *test, unsigned long npages)
+{
+	return hmm_kunit_hugetlb(test, npages, PMD_SHIFT - PAGE_SHIFT);
+}
+
 static int fault(struct hmm_range *range)
 {
 	return hmm_range_fault_unlocked_timeout(range, 0);
@@ -197,8 +202,7 @@ static void fault_thp(struct kunit *test)
 
 static void fault_hugetlb(struct kunit *test)
 {
-	unsigned long addr = hmm_kunit_hugetlb(test, 2 * HMM_KUNIT_TABLE,
-					       PMD_SHIFT - PAGE_SHIFT);
+	unsigned long addr = hugetlb(test, 2 * HMM_KUNIT_TABLE);
 
 	hmm_kunit_write(test, addr, 0);
 	expect_fault(test, addr, 2 * HMM_KUNIT_TABLE, REQ_WRITE, false);
@@ -298,6 +302,56 @@ static void no_vma(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, mirror->range.hmm_pfns[0], HMM_PFN_ERROR);
 		KUNIT_EXPECT_NE(test, mirror->range.hmm_pfns[1], HMM_PFN_ERROR);
 	}
+}
+
+/* Under the mmap lock, huge pages are what they are: beside them is a PROT_NONE VMA. */
+static const struct memory {
+	const char *name;
+	unsigned long (*map)(struct kunit *test, unsigned long npages);
+	unsigned long npages;
+} memory_params[] = {
+	{ "order0", hmm_kunit_anon, NPAGES },
+	{ "thp", hmm_kunit_thp, HMM_KUNIT_TABLE },
+	{ "hugetlb", hugetlb, HMM_KUNIT_TABLE },
+};
+
+KUNIT_ARRAY_PARAM_DESC(memory, memory_params, name);
+
+static void snapshot_mmap_lock(struct kunit *test)
+{
+	const struct memory *memory = test->param_value;
+	unsigned long addr = memory->map(test, memory->npages);
+	struct hmm_kunit_mirror *mirror =
+		hmm_kunit_mirror(test, addr, memory->npages + 1, 0);
+	struct writer writer = {};
+
+	for (unsigned long i = 0; i < memory->npages; i++)
+		hmm_kunit_write(test, addr + i * PAGE_SIZE, i);
+	expect(test, &call_params[0], mirror, &writer, 0, true);
+	KUNIT_EXPECT_EQ(test, mirror->range.hmm_pfns[memory->npages], HMM_PFN_ERROR);
+	mirror->range.end -= PAGE_SIZE;
+	hmm_kunit_expect_mapped(test, mirror);
+}
+
+/* What the OOM killer has taken is not there, whichever lock says so. */
+static void oom_reaped(struct kunit *test)
+{
+	const struct call *call = test->param_value;
+	unsigned long addr = some_pages(test);
+	struct mm_struct *mm = hmm_kunit_fork(test);
+	struct hmm_kunit_device *device = hmm_kunit_device(test);
+	struct hmm_kunit_mirror *one_vma =
+		hmm_kunit_mirror_of(test, mm, addr, NPAGES, call->default_flags);
+	struct hmm_kunit_mirror *two_vmas =
+		hmm_kunit_mirror_of(test, mm, addr, NPAGES + 1, call->default_flags);
+
+	KUNIT_ASSERT_EQ(test, 0, hmm_kunit_device_register(device, mm, addr, NPAGES));
+	KUNIT_EXPECT_EQ(test, 0, call->fn(&one_vma->range));
+	mm_flags_set(MMF_UNSTABLE, mm);
+	KUNIT_EXPECT_EQ(test, -EFAULT, call->fn(&one_vma->range));
+	KUNIT_EXPECT_EQ(test, -EFAULT, call->fn(&two_vmas->range));
+	KUNIT_EXPECT_EQ(test, -EFAULT, hmm_mirror_mmap_read_lock(&device->mirror));
+	KUNIT_EXPECT_FALSE(test, rwsem_is_locked(&mm->mmap_lock));
 }
 
 /* Who is killed does not wait for it any longer. */
@@ -496,6 +550,8 @@ static struct kunit_case hmm_lock_cases[] = {
 	KUNIT_CASE_PARAM(fault_drops_lock, drop_gen_params),
 #endif
 	KUNIT_CASE_PARAM(no_vma, call_gen_params),
+	KUNIT_CASE_PARAM(snapshot_mmap_lock, memory_gen_params),
+	KUNIT_CASE_PARAM(oom_reaped, call_gen_params),
 	KUNIT_CASE_PARAM(killed, call_gen_params),
 	KUNIT_CASE(mmap_lock),
 	KUNIT_CASE(mmap_lock_exit),

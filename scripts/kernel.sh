@@ -3,8 +3,8 @@
 #
 # Sourced by the scripts that build a kernel, boot it and judge what it prints:
 # scripts/kunit and scripts/vm. A run is of one build ($variant, whose first word is
-# $engine) and one kernel ($kernel: series or base), and leaves what it has printed
-# in $out. What must stay true: every line that is not as it should be is printed
+# $engine) and one kernel ($kernel: series, consumers or base), and leaves what it has
+# printed in $out. What must stay true: every line that is not as it should be is printed
 # with "FAILED:" and counted in $failed, and nothing passes that was not run.
 
 # shellcheck source=lib.sh
@@ -26,7 +26,8 @@ fault() {
 common_option() {
 	taken=1
 	case $1 in
-	--base)		kernels=(series base) ;;
+	--base)		kernels[1]=base ;;
+	--consumers)	kernels[0]=consumers ;;
 	--debug)	case ${2:-} in
 			kasan)	;;
 			kcsan)	engines=(x86_64) ;;
@@ -44,6 +45,7 @@ common_option() {
 # for each engine.
 prepare() {
 	local wants=2
+	[ "${kernels[0]}${#tree[@]}" != consumers2 ] || die "--consumers and --tree exclude each other"
 	builds=("${engines[@]/%/${flavour:+-$flavour}}")
 	for variant in "${builds[@]}"; do
 		[ -e "$root/configs/$variant.config" ] || die "there is no $variant kernel"
@@ -73,11 +75,13 @@ prepare() {
 
 # Only what differs is written, so that make rebuilds no more than that.
 checkout() {
-	local commit
-	if [ "$kernel" = base ]; then
-		commit=$(compose base)
-	else
+	local commit branch=${kernel/series/hmm}
+	git -C "$linux" merge-base --is-ancestor hmm consumers || [ "$kernel" != consumers ] ||
+		die "branch consumers in $linux does not start at hmm: rebase it"
+	if on_branch "$branch"; then
 		commit=$(compose "$(worktree)")
+	else
+		commit=$(compose "$branch")
 	fi
 	# Without its .git, git would find the repository of the scripts; it goes
 	# stale with the build/linux that it came from.
@@ -186,7 +190,7 @@ reason() {
 expected() {
 	local column=2
 	[ "$engine" = uml ] || column=4
-	[ "$kernel" = series ] || column=$((column + 1))
+	[ "$kernel" != base ] || column=$((column + 1))
 	awk -v c=$column '!/^#/ && NF && $c != "-" { print $1, $c }' "$root/configs/expected"
 }
 
@@ -268,7 +272,7 @@ table() {
 					count "$suite" FAIL) failed, $(count "$suite" SKIP) skipped"
 			done
 			echo
-		done < <(cut -d. -f1 "$results/$variant-series/cases" | sort -u)
+		done < <(cut -d. -f1 "$results/$variant-${kernels[0]}/cases" | sort -u)
 	done
 }
 

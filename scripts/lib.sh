@@ -232,14 +232,23 @@ worktree() {
 	GIT_INDEX_FILE=$tmp/worktree git -C "$build/linux" write-tree
 }
 
-# Whether branch hmm is what is checked out in build/linux.
+# on_branch BRANCH: whether that is what is checked out in build/linux.
 on_branch() {
-	[ "$(git -C "$build/linux" symbolic-ref -q HEAD)" = refs/heads/hmm ]
+	[ "$(git -C "$build/linux" symbolic-ref -q HEAD)" = "refs/heads/$1" ]
 }
 
-# The patches of the series, in order: a path a line.
+# series_patches [consumers]: the patches of the series, or those on top of it, in
+# order: a path a line.
 series_patches() {
-	sed "/^#/d; s,^,$root/patches/," "$root/series"
+	local dir=$root/patches series=$root/series
+	[ $# = 0 ] || dir=$dir/$1
+	[ $# = 0 ] || series=$dir/series
+	sed "/^#/d; s,^,$dir/," "$series"
+}
+
+all_patches() {
+	series_patches
+	series_patches consumers
 }
 
 # sparse_tree DIRECTORY [DIR...]: a repository of its own with the base, of which
@@ -259,8 +268,13 @@ format_patch() {
 }
 
 series_hash() {
-	{ cat "$root/series" && series_patches | xargs -r -d '\n' cat --; } |
-		git hash-object --stdin
+	{ cat "$root/series" "$root/patches/consumers/series" &&
+		all_patches | xargs -r -d '\n' cat --; } | git hash-object --stdin
+}
+
+# branches REPOSITORY: what the branches there are that are exported.
+branches() {
+	git -C "$1" rev-parse hmm consumers | xargs
 }
 
 # How every kernel is built: from the cache of compilations, and with nothing in it
