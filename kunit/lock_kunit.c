@@ -16,6 +16,9 @@ struct writer {
 	struct mm_struct *mm;
 	unsigned long lock;	/* an address in a VMA that is about to be changed */
 	struct task_struct *kill;	/* who is killed when it waits */
+	unsigned int delay_ms;	/* before it takes the lock */
+	struct hmm_kunit_file *file;
+	unsigned int nr_faults;	/* of the file when it has the lock */
 	struct completion locked;
 	struct completion let_go;
 	struct completion done;
@@ -27,10 +30,13 @@ static int writer_thread(void *data)
 	struct writer *writer = data;
 	struct vm_area_struct *vma;
 
+	msleep(writer->delay_ms);
 	mmap_write_lock(writer->mm);
 	vma = writer->lock ? vma_lookup(writer->mm, writer->lock) : NULL;
 	if (vma)
 		vma_start_write(vma);
+	if (writer->file)
+		writer->nr_faults = atomic_read(&writer->file->nr_faults);
 	complete(&writer->locked);
 	while (!writer->waited_for && !try_wait_for_completion(&writer->let_go)) {
 		fsleep(100);
@@ -53,7 +59,8 @@ static void writer_start(struct kunit *test, struct writer *writer, struct mm_st
 	init_completion(&writer->let_go);
 	init_completion(&writer->done);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(kthread_run(writer_thread, writer, "writer")));
-	wait_for_completion(&writer->locked);
+	if (!writer->delay_ms)
+		wait_for_completion(&writer->locked);
 }
 
 /* Returns whether somebody has waited. */
@@ -217,19 +224,20 @@ static void fault_cow(struct kunit *test)
 	expect_fault(test, addr, NPAGES, REQ_WRITE, false);
 }
 
-/* An anon_vma may be one of VMAs beside: the first of them waits. */
+/* An anon_vma may be one of VMAs beside: the first write waits. */
 static void fault_no_anon_vma(struct kunit *test)
 {
 	unsigned long addr = hmm_kunit_anon(test, NPAGES);
 
+	expect_fault(test, addr, NPAGES, REQ_READ, false);
 	expect_fault(test, addr, NPAGES / 2, REQ_WRITE, true);
 	expect_fault(test, addr, NPAGES, REQ_WRITE, false);
 }
 
 static unsigned long map_file(struct kunit *test, struct hmm_kunit_file **file,
-			      bool map_pages)
+			      unsigned long npages, bool map_pages)
 {
-	*file = hmm_kunit_file(test, NPAGES);
+	*file = hmm_kunit_file(test, npages);
 	hmm_kunit_file_fill(test, *file, 0, 1);
 	(*file)->map_pages = map_pages;
 	return hmm_kunit_file_map(test, *file, MAP_SHARED);
@@ -238,18 +246,42 @@ static unsigned long map_file(struct kunit *test, struct hmm_kunit_file **file,
 static void fault_file(struct kunit *test)
 {
 	struct hmm_kunit_file *file;
-	unsigned long addr = map_file(test, &file, true);
+	unsigned long addr = map_file(test, &file, NPAGES, true);
 
 	expect_fault(test, addr, NPAGES, REQ_READ, false);
 	hmm_kunit_madvise(test, addr, NPAGES, MADV_DONTNEED);
 	expect_fault(test, addr, NPAGES, REQ_WRITE, false);
 }
 
+/*
+ * Who wants to change the VMA waits for the faults that are asked for at once, and no
+ * longer: for those of BITS_PER_LONG pages at most, beside the one that goes on.
+ */
+static void fault_gives_way(struct kunit *test)
+{
+	struct hmm_kunit_file *file;
+	unsigned long addr = map_file(test, &file, HMM_KUNIT_TABLE, true);
+	struct hmm_kunit_mirror *mirror =
+		hmm_kunit_mirror(test, addr, HMM_KUNIT_TABLE, REQ_WRITE);
+	struct writer writer = { .lock = addr, .delay_ms = 50, .file = file };
+
+	/* It comes while the second page is faulted. */
+	file->at = 1;
+	file->times = 1;
+	file->sleep_ms = 500;
+	writer_start(test, &writer, current->mm);
+	KUNIT_EXPECT_EQ(test, 0, fault(&mirror->range));
+	KUNIT_EXPECT_TRUE(test, writer_end(&writer));
+	KUNIT_EXPECT_GE(test, writer.nr_faults, 2);
+	KUNIT_EXPECT_LE(test, writer.nr_faults, 2 + BITS_PER_LONG);
+	hmm_kunit_expect_mapped(test, mirror);
+}
+
 /* A handler that nobody has looked at may need the mmap lock. */
 static void fault_no_map_pages(struct kunit *test)
 {
 	struct hmm_kunit_file *file;
-	unsigned long addr = map_file(test, &file, false);
+	unsigned long addr = map_file(test, &file, NPAGES, false);
 
 	expect_fault(test, addr, NPAGES, REQ_READ, true);
 	KUNIT_EXPECT_EQ(test, atomic_read(&file->nr_faults), NPAGES);
@@ -273,7 +305,7 @@ static void fault_drops_lock(struct kunit *test)
 {
 	const struct drop *drop = test->param_value;
 	struct hmm_kunit_file *file;
-	unsigned long addr = map_file(test, &file, true);
+	unsigned long addr = map_file(test, &file, NPAGES, true);
 
 	file->at = NPAGES / 2;
 	file->times = 1;
@@ -546,6 +578,7 @@ static struct kunit_case hmm_lock_cases[] = {
 	KUNIT_CASE(fault_cow),
 	KUNIT_CASE(fault_no_anon_vma),
 	KUNIT_CASE(fault_file),
+	KUNIT_CASE(fault_gives_way),
 	KUNIT_CASE(fault_no_map_pages),
 	KUNIT_CASE_PARAM(fault_drops_lock, drop_gen_params),
 #endif

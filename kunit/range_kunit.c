@@ -289,6 +289,26 @@ static void wait_timeout(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, valid(s));
 }
 
+/* So does that of a snapshot for an event that begins after the range was waited for. */
+static void snapshot_timeout(struct kunit *test)
+{
+	struct subject *s = subject(test);
+	struct hmm_kunit_held_event event;
+	ktime_t begun = ktime_get();
+	s64 ms;
+
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_wait_until_valid(&s->range, TIMEOUT));
+	hmm_kunit_begin_event(s->device, &event, s->range.start);
+	KUNIT_EXPECT_EQ(test, -EBUSY, hmm_range_snapshot(&s->range));
+	ms = ktime_ms_delta(ktime_get(), begun);
+	KUNIT_EXPECT_GE(test, ms, jiffies_to_msecs(TIMEOUT - 1));
+	KUNIT_EXPECT_LT(test, ms, LATE_MS);
+	hmm_kunit_end_event(&event);
+	KUNIT_EXPECT_FALSE(test, valid(s));
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_snapshot(&s->range));
+	KUNIT_EXPECT_TRUE(test, valid(s));
+}
+
 /* It ends when the caller is killed. */
 static void wait_killed(struct kunit *test)
 {
@@ -468,6 +488,7 @@ static struct kunit_case hmm_range_cases[] = {
 	KUNIT_CASE(event_is_seen),
 	KUNIT_CASE_PARAM(wait_for_event, waiter_gen_params),
 	KUNIT_CASE_PARAM(wait_timeout, limited_gen_params),
+	KUNIT_CASE(snapshot_timeout),
 	KUNIT_CASE_PARAM(wait_killed, waiter_gen_params),
 	KUNIT_CASE_PARAM(repeated, repeater_gen_params),
 	KUNIT_CASE(failed),
