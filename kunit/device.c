@@ -14,8 +14,11 @@ static bool device_invalidate(struct mmu_interval_notifier *notifier,
 	struct hmm_kunit_device *device =
 		container_of(notifier, struct hmm_kunit_device, mirror.notifier);
 
+	if (mmu_notifier_range_blockable(event))
+		mutex_lock(&device->lock);
+	else if (!mutex_trylock(&device->lock))
+		return false;
 	atomic_inc(&device->running);
-	mutex_lock(&device->lock);
 	mmu_interval_set_seq(notifier, cur_seq);
 	device->nr_callbacks++;
 	if (event->event == MMU_NOTIFY_RELEASE) {
@@ -119,9 +122,7 @@ static int event_thread(void *data)
 void hmm_kunit_begin_event(struct hmm_kunit_device *device,
 			   struct hmm_kunit_held_event *event, unsigned long addr)
 {
-	if (IS_MODULE(CONFIG_HMM_KUNIT_TEST))
-		kunit_skip(device->test,
-			   "a module cannot call mmu_notifier_invalidate_range_start()");
+	hmm_kunit_needs_events(device->test);
 	*event = (struct hmm_kunit_held_event) {
 		.device = device,
 		.mm = current->mm,

@@ -258,6 +258,12 @@ unsigned long hmm_kunit_mmap(struct kunit *test, struct file *file,
 	return addr;
 }
 
+void hmm_kunit_needs_events(struct kunit *test)
+{
+	if (IS_MODULE(CONFIG_HMM_KUNIT_TEST))
+		kunit_skip(test, "a module cannot call mmu_notifier_invalidate_range_start()");
+}
+
 #ifdef MODULE
 
 void hmm_kunit_madvise(struct kunit *test, unsigned long addr,
@@ -269,11 +275,18 @@ void hmm_kunit_madvise(struct kunit *test, unsigned long addr,
 void hmm_kunit_event_begin(struct kunit *test, struct mmu_notifier_range *event,
 			   struct mm_struct *mm, unsigned long addr, unsigned long npages)
 {
-	kunit_skip(test, "a module cannot call mmu_notifier_invalidate_range_start()");
+	hmm_kunit_needs_events(test);
 }
 
 void hmm_kunit_event_end(struct mmu_notifier_range *event)
 {
+}
+
+bool hmm_kunit_event_try(struct kunit *test, struct mm_struct *mm, unsigned long addr,
+			 unsigned long npages)
+{
+	hmm_kunit_needs_events(test);
+	return false;
 }
 
 void hmm_kunit_allow_thp(struct kunit *test, unsigned long addr,
@@ -336,6 +349,19 @@ void hmm_kunit_event_begin(struct kunit *test, struct mmu_notifier_range *event,
 void hmm_kunit_event_end(struct mmu_notifier_range *event)
 {
 	mmu_notifier_invalidate_range_end(event);
+}
+
+bool hmm_kunit_event_try(struct kunit *test, struct mm_struct *mm, unsigned long addr,
+			 unsigned long npages)
+{
+	struct mmu_notifier_range event;
+
+	mmu_notifier_range_init(&event, MMU_NOTIFY_CLEAR, 0, mm, addr,
+				addr + npages * PAGE_SIZE);
+	if (mmu_notifier_invalidate_range_start_nonblock(&event))
+		return false;
+	mmu_notifier_invalidate_range_end(&event);
+	return true;
 }
 
 struct hmm_kunit_fork {

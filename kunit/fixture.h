@@ -151,10 +151,15 @@ unsigned long hmm_kunit_hugetlb(struct kunit *test, unsigned long npages,
 				unsigned int order);
 void hmm_kunit_madvise(struct kunit *test, unsigned long addr,
 		       unsigned long npages, int advice);
+/* Skip the case in a module, which cannot call mmu_notifier_invalidate_range_start(). */
+void hmm_kunit_needs_events(struct kunit *test);
 /* Tell the notifiers of @mm that something happens to these pages, which it does not. */
 void hmm_kunit_event_begin(struct kunit *test, struct mmu_notifier_range *event,
 			   struct mm_struct *mm, unsigned long addr, unsigned long npages);
 void hmm_kunit_event_end(struct mmu_notifier_range *event);
+/* The same for who may not wait: false if a notifier would have to. */
+bool hmm_kunit_event_try(struct kunit *test, struct mm_struct *mm, unsigned long addr,
+			 unsigned long npages);
 /* Both. */
 void hmm_kunit_event(struct kunit *test, struct mm_struct *mm, unsigned long addr,
 		     unsigned long npages);

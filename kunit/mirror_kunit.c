@@ -358,6 +358,28 @@ static void put_in_callback(struct kunit *test)
 	hmm_kunit_expect_released(device, 1);
 }
 
+/* Rule 4: in a callback that may not wait, is called again, and once more. */
+static void put_in_nonblocking(struct kunit *test)
+{
+	unsigned long addr;
+	struct hmm_kunit_device *device = device_of(test, &addr);
+	bool done;
+
+	hmm_kunit_needs_events(test);
+	device->put = true;
+	mutex_lock(&device->lock);
+	done = hmm_kunit_event_try(test, current->mm, addr, 1);
+	mutex_unlock(&device->lock);
+	KUNIT_EXPECT_FALSE(test, done);
+	KUNIT_EXPECT_EQ(test, 0, device->nr_callbacks);
+	KUNIT_EXPECT_TRUE(test, hmm_kunit_event_try(test, current->mm, addr, 1));
+	KUNIT_EXPECT_EQ(test, 1, device->nr_callbacks);
+	hmm_mirror_synchronize();
+	hmm_kunit_expect_released(device, 1);
+	KUNIT_EXPECT_TRUE(test, hmm_kunit_event_try(test, current->mm, addr, 1));
+	KUNIT_EXPECT_EQ(test, 1, device->nr_callbacks);
+}
+
 /* Rule 4: in the callback that the exit of the process calls. */
 static void put_at_exit(struct kunit *test)
 {
@@ -626,8 +648,7 @@ static void storm(struct kunit *test)
 	unsigned long end = jiffies + hmm_kunit_rounds * HZ / 200;
 	int nr;
 
-	if (IS_MODULE(CONFIG_HMM_KUNIT_TEST))
-		kunit_skip(test, "a module cannot call mmu_notifier_invalidate_range_start()");
+	hmm_kunit_needs_events(test);
 	storm.addr = hmm_kunit_anon(test, 1);
 	storm.mm = current->mm;
 	spin_lock_init(&storm.lock);
@@ -678,6 +699,7 @@ static struct kunit_case hmm_mirror_cases[] = {
 	KUNIT_CASE(callback_after_put),
 	KUNIT_CASE(get_unless_zero),
 	KUNIT_CASE(put_in_callback),
+	KUNIT_CASE(put_in_nonblocking),
 	KUNIT_CASE(put_at_exit),
 	KUNIT_CASE(put_locked),
 	KUNIT_CASE(put_atomic),

@@ -134,8 +134,7 @@ static void event_is_seen(struct kunit *test)
 	struct subject *s = subject(test);
 	struct hmm_range *range = &s->range;
 
-	if (IS_MODULE(CONFIG_HMM_KUNIT_TEST))
-		kunit_skip(test, "a module cannot call mmu_notifier_invalidate_range_start()");
+	hmm_kunit_needs_events(test);
 	KUNIT_EXPECT_EQ(test, 0, hmm_range_wait_until_valid(range, TIMEOUT));
 	KUNIT_EXPECT_TRUE(test, valid(s));
 	hmm_kunit_event(test, current->mm, range->start, 1);
@@ -371,8 +370,7 @@ static void repeated(struct kunit *test)
 	s64 ms;
 	int ret;
 
-	if (IS_MODULE(CONFIG_HMM_KUNIT_TEST))
-		kunit_skip(test, "a module cannot call mmu_notifier_invalidate_range_start()");
+	hmm_kunit_needs_events(test);
 	do {
 		ret = repeater->wait(&s->range);
 		if (ret)
