@@ -4,8 +4,19 @@
  */
 #include <linux/delay.h>
 #include <linux/kthread.h>
+#include <linux/random.h>
 
 #include "device.h"
+
+void hmm_kunit_let_run(void)
+{
+	u32 nr = get_random_u32_below(32);
+
+	if (!nr)
+		usleep_range(1, 100);
+	for (; nr > 24; nr--)
+		schedule();
+}
 
 static bool device_invalidate(struct mmu_interval_notifier *notifier,
 			      const struct mmu_notifier_range *event,
@@ -19,7 +30,10 @@ static bool device_invalidate(struct mmu_interval_notifier *notifier,
 	else if (!mutex_trylock(&device->lock))
 		return false;
 	atomic_inc(&device->running);
-	mmu_interval_set_seq(notifier, cur_seq);
+	if (device->plain)
+		mmu_interval_set_seq(notifier, cur_seq);
+	else if (!device->filter)
+		hmm_mirror_set_seq(&device->mirror, event, cur_seq);
 	device->nr_callbacks++;
 	if (event->event == MMU_NOTIFY_RELEASE) {
 		device->exit_by_worker = current->flags & PF_WQ_WORKER;
@@ -34,6 +48,8 @@ static bool device_invalidate(struct mmu_interval_notifier *notifier,
 		complete(&device->entered);
 		wait_for_completion(&device->go);
 	}
+	if (device->slow)
+		hmm_kunit_let_run();
 	atomic_dec(&device->running);
 	return true;
 }

@@ -12,6 +12,16 @@
 
 #include "fixture.h"
 
+/* Absent before the patch that adds it. */
+#ifndef CONFIG_HMM_KUNIT_HAS_SET_SEQ
+static inline void hmm_mirror_set_seq(struct hmm_mirror *mirror,
+				      const struct mmu_notifier_range *event,
+				      unsigned long cur_seq)
+{
+	mmu_interval_set_seq(&mirror->notifier, cur_seq);
+}
+#endif
+
 /*
  * struct hmm_kunit_device - what a driver has for a mirror
  * @lock: callbacks take it, and release() does
@@ -22,6 +32,9 @@
  * @running: callbacks that run
  * @ran: how many did when release() was called
  * @put: the next callback puts a reference
+ * @plain: callbacks call mmu_interval_set_seq() instead of hmm_mirror_set_seq()
+ * @filter: callbacks let events pass, as those that are the driver's own
+ * @slow: callbacks take their time, so that page tables change later
  * @hold: callbacks say that they are @entered, and wait for @go
  * @release_ms: how long release() takes
  * @mm_count: that of the mm_struct when release() was called
@@ -36,6 +49,9 @@ struct hmm_kunit_device {
 	int ran;
 	bool exit_by_worker;
 	bool put;
+	bool plain;
+	bool filter;
+	bool slow;
 	bool hold;
 	unsigned int release_ms;
 	int mm_count;
@@ -58,6 +74,9 @@ void hmm_kunit_expect_released(struct hmm_kunit_device *device, int times);
 
 /* Until it has been told once that the process has exited. */
 void hmm_kunit_wait_for_exit(struct hmm_kunit_device *device);
+
+/* Others may run now, for longer or shorter. */
+void hmm_kunit_let_run(void);
 
 /* An event in a thread of its own, whose callback runs from begin to end. */
 struct hmm_kunit_held_event {

@@ -176,6 +176,7 @@ static void snapshot(struct kunit *test)
 	}
 }
 
+#ifndef CONFIG_HMM_KUNIT_HAS_FLAGS
 /* In a page table, what each page asks for is what it gets. */
 static void requested_pages(struct kunit *test)
 {
@@ -199,6 +200,7 @@ static void requested_pages(struct kunit *test)
 		KUNIT_EXPECT_EQ_MSG(test, pfns[i] & (HMM_PFN_VALID | HMM_PFN_WRITE),
 				    requests[i % ARRAY_SIZE(requests)], "page %lu", i);
 }
+#endif
 
 /* A guard page fails the call; the pages before it are there, no page behind it. */
 static void guard_page(struct kunit *test)
@@ -910,7 +912,9 @@ static struct kunit_case hmm_fault_cases[] = {
 	KUNIT_CASE(cold_unaligned),
 	KUNIT_CASE(cold_read),
 	KUNIT_CASE(snapshot),
+#ifndef CONFIG_HMM_KUNIT_HAS_FLAGS
 	KUNIT_CASE(requested_pages),
+#endif
 	KUNIT_CASE(guard_page),
 	KUNIT_CASE(no_access),
 	KUNIT_CASE(cow_one),

@@ -272,6 +272,12 @@ void hmm_kunit_madvise(struct kunit *test, unsigned long addr,
 	kunit_skip(test, "a module cannot call do_madvise()");
 }
 
+int hmm_kunit_try_madvise(struct mm_struct *mm, unsigned long addr,
+			  unsigned long npages, int advice)
+{
+	return -EOPNOTSUPP;
+}
+
 void hmm_kunit_event_begin(struct kunit *test, struct mmu_notifier_range *event,
 			   struct mm_struct *mm, unsigned long addr, unsigned long npages)
 {
@@ -282,8 +288,9 @@ void hmm_kunit_event_end(struct mmu_notifier_range *event)
 {
 }
 
-bool hmm_kunit_event_try(struct kunit *test, struct mm_struct *mm, unsigned long addr,
-			 unsigned long npages)
+bool hmm_kunit_event_try_begin(struct kunit *test, struct mmu_notifier_range *event,
+			       struct mm_struct *mm, unsigned long addr,
+			       unsigned long npages)
 {
 	hmm_kunit_needs_events(test);
 	return false;
@@ -334,8 +341,14 @@ void hmm_kunit_allow_thp(struct kunit *test, unsigned long addr,
 void hmm_kunit_madvise(struct kunit *test, unsigned long addr,
 		       unsigned long npages, int advice)
 {
-	KUNIT_ASSERT_EQ(test, 0, do_madvise(current->mm, addr,
-					    npages * PAGE_SIZE, advice));
+	KUNIT_ASSERT_EQ(test, 0, hmm_kunit_try_madvise(current->mm, addr, npages,
+						       advice));
+}
+
+int hmm_kunit_try_madvise(struct mm_struct *mm, unsigned long addr,
+			  unsigned long npages, int advice)
+{
+	return do_madvise(mm, addr, npages * PAGE_SIZE, advice);
 }
 
 void hmm_kunit_event_begin(struct kunit *test, struct mmu_notifier_range *event,
@@ -351,17 +364,13 @@ void hmm_kunit_event_end(struct mmu_notifier_range *event)
 	mmu_notifier_invalidate_range_end(event);
 }
 
-bool hmm_kunit_event_try(struct kunit *test, struct mm_struct *mm, unsigned long addr,
-			 unsigned long npages)
+bool hmm_kunit_event_try_begin(struct kunit *test, struct mmu_notifier_range *event,
+			       struct mm_struct *mm, unsigned long addr,
+			       unsigned long npages)
 {
-	struct mmu_notifier_range event;
-
-	mmu_notifier_range_init(&event, MMU_NOTIFY_CLEAR, 0, mm, addr,
+	mmu_notifier_range_init(event, MMU_NOTIFY_CLEAR, 0, mm, addr,
 				addr + npages * PAGE_SIZE);
-	if (mmu_notifier_invalidate_range_start_nonblock(&event))
-		return false;
-	mmu_notifier_invalidate_range_end(&event);
-	return true;
+	return !mmu_notifier_invalidate_range_start_nonblock(event);
 }
 
 struct hmm_kunit_fork {
@@ -429,6 +438,17 @@ struct file *hmm_kunit_hugetlb_file(struct kunit *test, unsigned long npages,
 }
 
 #endif /* MODULE */
+
+bool hmm_kunit_event_try(struct kunit *test, struct mm_struct *mm, unsigned long addr,
+			 unsigned long npages)
+{
+	struct mmu_notifier_range event;
+
+	if (!hmm_kunit_event_try_begin(test, &event, mm, addr, npages))
+		return false;
+	hmm_kunit_event_end(&event);
+	return true;
+}
 
 void hmm_kunit_event(struct kunit *test, struct mm_struct *mm, unsigned long addr,
 		     unsigned long npages)
@@ -624,6 +644,8 @@ static vm_fault_t hmm_kunit_file_fault(struct vm_fault *vmf)
 			unmap_mapping_range(hf->file->f_mapping, 0, PAGE_SIZE, 1);
 		if (hf->mark)
 			hf->mirror->range.hmm_pfns[0] = hf->mark;
+		if (hf->call)
+			hf->call(hf->data);
 		if (hf->kill)
 			hmm_kunit_kill(true);
 		if (hf->ret & drops)

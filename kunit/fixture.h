@@ -54,10 +54,11 @@ enum {
 /* A mirror that needs more rounds than this to get a valid range is stuck. */
 #define HMM_KUNIT_MAX_ROUNDS 1000
 
-/* What an array holds that nobody has filled, but for what HMM must keep. */
+/* What an array holds that nobody has filled; but for what HMM kept once. */
 #define HMM_KUNIT_POISON \
-	(0x5a5a5a5a5a5a5a5aul & ~(HMM_PFN_DMA_MAPPED | HMM_PFN_P2PDMA | \
-				  HMM_PFN_P2PDMA_BUS))
+	(0x5a5a5a5a5a5a5a5aul & \
+	 ~(IS_ENABLED(CONFIG_HMM_KUNIT_HAS_FLAGS) ? 0 : HMM_KUNIT_STICKY))
+#define HMM_KUNIT_STICKY (HMM_PFN_DMA_MAPPED | HMM_PFN_P2PDMA | HMM_PFN_P2PDMA_BUS)
 
 /*
  * struct hmm_kunit_mirror - a range of user memory as a driver mirrors it
@@ -151,6 +152,9 @@ unsigned long hmm_kunit_hugetlb(struct kunit *test, unsigned long npages,
 				unsigned int order);
 void hmm_kunit_madvise(struct kunit *test, unsigned long addr,
 		       unsigned long npages, int advice);
+/* The same for a thread that is no case: 0, or an error. */
+int hmm_kunit_try_madvise(struct mm_struct *mm, unsigned long addr,
+			  unsigned long npages, int advice);
 /* Skip the case in a module, which cannot call mmu_notifier_invalidate_range_start(). */
 void hmm_kunit_needs_events(struct kunit *test);
 /* Tell the notifiers of @mm that something happens to these pages, which it does not. */
@@ -158,6 +162,9 @@ void hmm_kunit_event_begin(struct kunit *test, struct mmu_notifier_range *event,
 			   struct mm_struct *mm, unsigned long addr, unsigned long npages);
 void hmm_kunit_event_end(struct mmu_notifier_range *event);
 /* The same for who may not wait: false if a notifier would have to. */
+bool hmm_kunit_event_try_begin(struct kunit *test, struct mmu_notifier_range *event,
+			       struct mm_struct *mm, unsigned long addr,
+			       unsigned long npages);
 bool hmm_kunit_event_try(struct kunit *test, struct mm_struct *mm, unsigned long addr,
 			 unsigned long npages);
 /* Both. */
@@ -237,6 +244,7 @@ static inline bool hmm_kunit_has_failed(void)
  * @kill: and whether a fatal signal is pending from then on
  * @mark: and what it first stores as the first entry of the array of @mirror, if
  *	not 0: who then goes on from where the fault was leaves it there
+ * @call: and what it first calls, given @data
  * @nr_tried: calls for @at with FAULT_FLAG_TRIED
  * @nr_tried_else: and for other pages
  *
@@ -256,6 +264,8 @@ struct hmm_kunit_file {
 	bool invalidate;
 	bool kill;
 	unsigned long mark;
+	void (*call)(void *data);
+	void *data;
 	unsigned int nr_tried;
 	unsigned int nr_tried_else;
 	/* private: what the mapping did before */

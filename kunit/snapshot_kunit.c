@@ -507,7 +507,9 @@ static void output_only(struct kunit *test)
 	hmm_kunit_needs_snapshot(test);
 	hmm_kunit_write(test, addr, TAG);
 	mirror = hmm_kunit_mirror(test, addr, TABLE, REQ_WRITE);
+#ifndef CONFIG_HMM_KUNIT_HAS_FLAGS
 	mirror->range.pfn_flags_mask = REQ_WRITE;
+#endif
 	for (unsigned long i = 0; i < TABLE; i++)
 		mirror->range.hmm_pfns[i] = ~0ul;
 	before = hmm_kunit_nr_faults();

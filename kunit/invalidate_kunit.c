@@ -1,0 +1,764 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Suite hmm_invalidate: what a fault of a mirror's range looks at again.
+ *
+ * What has been stored is replaced by sentinels, entries that name another page. Those
+ * that are still there were not looked at; all others must say what the page tables do.
+ */
+#include <linux/delay.h>
+#include <linux/kthread.h>
+#include <linux/mman.h>
+#include <linux/random.h>
+#include <linux/sched/mm.h>
+
+#include "device.h"
+
+/* Pages of a range, and the first one that is missing: what is before is stored first. */
+#define NPAGES 64
+#define AT 40
+/* Pages of the mirror before the range, and behind it. */
+#define BESIDE 8
+
+struct subject {
+	struct kunit *test;
+	struct hmm_kunit_device *device;
+	struct hmm_kunit_file *hf;
+	unsigned long npages;
+	struct hmm_range range;
+#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
+	struct hmm_record record;
+#endif
+	unsigned long *pfns;
+	const struct events *events;
+	unsigned int nr_stored;
+};
+
+static void subject_unregister(void *data)
+{
+#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
+	struct subject *s = data;
+
+	if (s->range.mirror)
+		hmm_range_unregister(&s->range);
+#endif
+}
+
+/* A range of @npages from @addr on of a mirror, which may be longer. */
+static struct subject *subject(struct kunit *test, struct hmm_kunit_device *device,
+			       unsigned long addr, unsigned long npages, bool keep)
+{
+	struct subject *s = kunit_kzalloc(test, sizeof(*s), GFP_KERNEL);
+	struct hmm_range *range;
+
+	KUNIT_ASSERT_NOT_NULL(test, s);
+	s->pfns = kunit_kmalloc_array(test, npages, sizeof(*s->pfns), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, s->pfns);
+	for (unsigned long i = 0; i < npages; i++)
+		s->pfns[i] = HMM_KUNIT_POISON;
+	s->test = test;
+	s->device = device;
+	s->npages = npages;
+	range = &s->range;
+	range->start = addr;
+	range->end = addr + npages * PAGE_SIZE;
+	range->hmm_pfns = s->pfns;
+	range->default_flags = REQ_WRITE;
+#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
+	if (keep)
+		range->record = &s->record;
+#endif
+#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
+	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(range, &device->mirror));
+#else
+	range->mirror = &device->mirror;
+	range->notifier = &device->mirror.notifier;
+#endif
+	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, subject_unregister, s));
+	return s;
+}
+
+/* Anonymous memory that is there, and a range that keeps what it has. */
+static struct subject *keeper(struct kunit *test)
+{
+	unsigned long addr = hmm_kunit_anon(test, NPAGES);
+
+	for (int i = 0; i < NPAGES; i++)
+		hmm_kunit_write(test, addr + i * PAGE_SIZE, i);
+	return subject(test, hmm_kunit_device_of(test, addr, NPAGES), addr, NPAGES, true);
+}
+
+/* The flags stay: how large an entry is, is told by them. */
+static unsigned long sentinel(unsigned long entry)
+{
+	return (entry & HMM_PFN_FLAGS) | 0x5a5a5a;
+}
+
+static unsigned int plant(struct subject *s)
+{
+	unsigned int i;
+
+	for (i = 0; i < s->npages && s->pfns[i] != HMM_KUNIT_POISON; i++)
+		s->pfns[i] = sentinel(s->pfns[i]);
+	return i;
+}
+
+static bool is_sentinel(const struct subject *s, unsigned long i)
+{
+	return s->pfns[i] == sentinel(s->pfns[i]);
+}
+
+static bool is_true(const struct subject *s, unsigned long i)
+{
+	struct hmm_kunit_leaf leaf;
+
+	return hmm_kunit_leaf(s->range.start + i * PAGE_SIZE, &leaf) &&
+	       s->pfns[i] == hmm_kunit_leaf_entry(&leaf);
+}
+
+/* Only pages [first, end) have been looked at, and maybe those up to @last. */
+static void expect_looked_at(struct subject *s, unsigned long first, unsigned long end)
+{
+	for (unsigned long i = 0; i < s->npages; i++) {
+		bool in = i >= first && i < end;
+
+		if (in ? !is_true(s, i) : !is_sentinel(s, i)) {
+			KUNIT_FAIL(s->test, "page %lu: entry %lx, expected %s", i,
+				   s->pfns[i], in ? "what is mapped" : "a sentinel");
+			return;
+		}
+	}
+}
+
+static bool valid(struct subject *s)
+{
+	bool ret;
+
+	mutex_lock(&s->device->lock);
+#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
+	ret = hmm_range_valid(&s->range);
+#else
+	ret = !mmu_interval_read_retry(s->range.notifier, s->range.notifier_seq);
+#endif
+	mutex_unlock(&s->device->lock);
+	return ret;
+}
+
+static int fault_unlocked(struct hmm_range *range)
+{
+	return hmm_range_fault_unlocked_timeout(range, 0);
+}
+
+/*
+ * What happens while a fault goes on, after pages before AT have been stored: events,
+ * which all begin before the first one ends. Pages [first, end) of the range are to be
+ * looked at again; with @loose those between are, too, or not.
+ */
+struct events {
+	const char *name;
+	bool plain;
+	bool loose;
+	unsigned int nr;
+	struct {
+		int page;
+		int npages;
+	} events[12];
+	unsigned int first;
+	unsigned int end;
+};
+
+static const struct events in_calls[] = {
+	{ "none", .first = 0, .end = 0 },
+	{ "one", .nr = 1, .events = { { 3, 1 } }, .first = 3, .end = 4 },
+	{ "same", .nr = 2, .events = { { 3, 1 }, { 3, 1 } }, .first = 3, .end = 4 },
+	{ "adjacent", .nr = 2, .events = { { 4, 1 }, { 3, 1 } }, .first = 3, .end = 5 },
+	{ "nested", .nr = 2, .events = { { 3, 9 }, { 5, 2 } }, .first = 3, .end = 12 },
+	{ "widened", .nr = 3, .events = { { 5, 2 }, { 4, 4 }, { 2, 9 } }, .first = 2, .end = 11 },
+	{ "before", .nr = 1, .events = { { -BESIDE, BESIDE } }, .first = 0, .end = 0 },
+	{ "behind", .nr = 1, .events = { { NPAGES, BESIDE } }, .first = 0, .end = 0 },
+	{ "from_before", .nr = 1, .events = { { -2, 5 } }, .first = 0, .end = 3 },
+	{ "all", .nr = 1, .events = { { -BESIDE, NPAGES + 2 * BESIDE } }, .first = 0, .end = AT },
+	/* More than are told apart. */
+	{ "many", .loose = true, .nr = 12, .events = {
+		{ 20, 1 }, { 4, 1 }, { 12, 1 }, { 32, 1 }, { 8, 1 }, { 24, 1 },
+		{ 28, 1 }, { 16, 1 }, { 6, 1 }, { 14, 1 }, { 34, 1 }, { 10, 1 } },
+		.first = 4, .end = 35 },
+	/* Nobody has said which page it is. */
+	{ "plain", .plain = true, .nr = 1, .events = { { 3, 1 } }, .first = 0, .end = AT },
+};
+
+KUNIT_ARRAY_PARAM_DESC(in_call, in_calls, name);
+
+static void events_happen(void *data)
+{
+	struct mmu_notifier_range events[ARRAY_SIZE(((struct events *)0)->events)];
+	struct subject *s = data;
+	unsigned int i;
+
+	s->nr_stored = plant(s);
+	for (i = 0; i < s->events->nr; i++)
+		hmm_kunit_event_begin(s->test, &events[i], current->mm,
+				      s->range.start + s->events->events[i].page * PAGE_SIZE,
+				      s->events->events[i].npages);
+	while (i--)
+		hmm_kunit_event_end(&events[i]);
+}
+
+static void in_call(struct kunit *test)
+{
+	const struct events *events = test->param_value;
+	struct hmm_kunit_file *hf = hmm_kunit_file(test, NPAGES + 2 * BESIDE);
+	unsigned long addr, i, start;
+	struct subject *s;
+
+	hmm_kunit_needs_events(test);
+	hmm_kunit_file_fill(test, hf, 0, 1);
+	addr = hmm_kunit_file_map(test, hf, MAP_SHARED);
+	start = addr + BESIDE * PAGE_SIZE;
+	for (i = 0; i < AT; i++)
+		hmm_kunit_write(test, start + i * PAGE_SIZE, i);
+	s = subject(test, hmm_kunit_device_of(test, addr, NPAGES + 2 * BESIDE), start, NPAGES,
+		    false);
+	s->device->plain = events->plain;
+	s->events = events;
+	hf->at = BESIDE + AT;
+	hf->times = 1;
+	hf->call = events_happen;
+	hf->data = s;
+
+	KUNIT_EXPECT_EQ(test, 0, fault_unlocked(&s->range));
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	KUNIT_EXPECT_EQ(test, 0, hf->times);
+	KUNIT_ASSERT_EQ(test, AT, s->nr_stored);
+	for (i = 0; i < NPAGES; i++) {
+		bool again = i >= AT || (i >= events->first && i < events->end);
+
+		if (again ? !is_true(s, i) && !(events->loose && i < AT) : !is_sentinel(s, i))
+			KUNIT_FAIL(test, "page %lu: entry %lx, expected %s", i, s->pfns[i],
+				   again ? "what is mapped" : "a sentinel");
+	}
+	/* And of those that are loose, the ones that had an event. */
+	for (i = 0; i < events->nr && events->loose; i++)
+		KUNIT_EXPECT_TRUE(test, is_true(s, events->events[i].page));
+}
+
+/* Breaking COW makes an event of each page, but none before it is looked at again. */
+static void cow(struct kunit *test)
+{
+	const unsigned long npages = 2 * HMM_KUNIT_TABLE;
+	unsigned long addr = hmm_kunit_anon(test, npages), i;
+	struct hmm_kunit_device *device;
+	struct subject *s;
+
+	for (i = 0; i < npages; i++)
+		KUNIT_ASSERT_EQ(test, hmm_kunit_read(test, addr + i * PAGE_SIZE), 0);
+	device = hmm_kunit_device_of(test, addr, npages);
+	s = subject(test, device, addr, npages, false);
+	KUNIT_EXPECT_EQ(test, 0, fault_unlocked(&s->range));
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	KUNIT_EXPECT_GE(test, device->nr_callbacks, npages);
+	for (i = 0; i < npages; i++)
+		if (!is_true(s, i)) {
+			KUNIT_FAIL(test, "page %lu: entry %lx", i, s->pfns[i]);
+			break;
+		}
+}
+
+#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
+
+static int fault_locked(struct hmm_range *range)
+{
+	int ret;
+
+	do {
+		ret = hmm_range_wait_until_valid(range, 0);
+		if (ret)
+			return ret;
+		mmap_read_lock(current->mm);
+		ret = hmm_range_fault(range);
+		mmap_read_unlock(current->mm);
+	} while (ret == -EBUSY);
+	return ret;
+}
+
+static const struct fault {
+	const char *name;
+	int (*fault)(struct hmm_range *range);
+} faults[] = {
+	{ "unlocked", fault_unlocked },
+	{ "locked", fault_locked },
+};
+
+KUNIT_ARRAY_PARAM_DESC(fault, faults, name);
+
+/* Fault it, and what was stored is sentinels. */
+static void fault_all(struct subject *s, int (*fault)(struct hmm_range *range))
+{
+	KUNIT_ASSERT_EQ(s->test, 0, fault(&s->range));
+	KUNIT_ASSERT_TRUE(s->test, valid(s));
+	for (unsigned long i = 0; i < s->npages; i++)
+		KUNIT_ASSERT_TRUE_MSG(s->test, is_true(s, i), "page %lu", i);
+	KUNIT_ASSERT_EQ(s->test, s->npages, plant(s));
+}
+
+static void kept(struct kunit *test)
+{
+	const struct fault *fault = test->param_value;
+	struct subject *s = keeper(test);
+	unsigned long addr = s->range.start;
+
+	hmm_kunit_needs_events(test);
+	fault_all(s, fault->fault);
+	KUNIT_EXPECT_EQ(test, 0, fault->fault(&s->range));
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	expect_looked_at(s, 0, 0);
+
+	hmm_kunit_event(test, current->mm, addr + 3 * PAGE_SIZE, 1);
+	KUNIT_EXPECT_FALSE(test, valid(s));
+	KUNIT_EXPECT_EQ(test, 0, fault->fault(&s->range));
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	expect_looked_at(s, 3, 4);
+
+	/* However many there were, and what really goes is faulted. */
+	plant(s);
+	for (int i = 0; i < 1000; i++)
+		hmm_kunit_event(test, current->mm, addr + (10 + i % 3) * PAGE_SIZE, 1);
+	hmm_kunit_madvise(test, addr + 11 * PAGE_SIZE, 3, MADV_DONTNEED);
+	KUNIT_EXPECT_EQ(test, 0, fault->fault(&s->range));
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	expect_looked_at(s, 10, 14);
+}
+
+/* What is asked for by somebody else, or something else, is another array. */
+static void other_flags(struct subject *s)
+{
+	s->range.default_flags = REQ_READ;
+}
+
+static void other_owner(struct subject *s)
+{
+	s->range.dev_private_owner = s;
+}
+
+static void other_array(struct subject *s)
+{
+	unsigned long *pfns = kunit_kmalloc_array(s->test, NPAGES, sizeof(*pfns), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(s->test, pfns);
+	s->range.hmm_pfns = pfns;
+	s->pfns = pfns;
+}
+
+static void snapshot(struct subject *s)
+{
+	KUNIT_EXPECT_EQ(s->test, 0, hmm_range_snapshot(&s->range));
+	KUNIT_EXPECT_EQ(s->test, NPAGES, plant(s));
+}
+
+static void look(struct subject *s)
+{
+	s->range.default_flags = 0;
+	KUNIT_EXPECT_EQ(s->test, 0, fault_unlocked(&s->range));
+	KUNIT_EXPECT_EQ(s->test, NPAGES, plant(s));
+	s->range.default_flags = REQ_WRITE;
+}
+
+static void registered_again(struct subject *s)
+{
+	hmm_range_unregister(&s->range);
+	KUNIT_ASSERT_EQ(s->test, 0, hmm_range_register(&s->range, &s->device->mirror));
+}
+
+static void smaller(struct subject *s)
+{
+	hmm_range_unregister(&s->range);
+	s->range.end -= PAGE_SIZE;
+	s->npages--;
+	KUNIT_ASSERT_EQ(s->test, 0, hmm_range_register(&s->range, &s->device->mirror));
+}
+
+static void plain_event(struct subject *s)
+{
+	s->device->plain = true;
+	hmm_kunit_event(s->test, current->mm, s->range.start, 1);
+}
+
+static const struct drop {
+	const char *name;
+	void (*drop)(struct subject *s);
+} drops[] = {
+	{ "other_flags", other_flags },
+	{ "other_owner", other_owner },
+	{ "other_array", other_array },
+	{ "snapshot", snapshot },
+	{ "look", look },
+	{ "registered_again", registered_again },
+	{ "smaller", smaller },
+	{ "plain_event", plain_event },
+};
+
+KUNIT_ARRAY_PARAM_DESC(drop, drops, name);
+
+static void dropped(struct kunit *test)
+{
+	const struct drop *drop = test->param_value;
+	struct subject *s = keeper(test);
+
+	hmm_kunit_needs_events(test);
+	fault_all(s, fault_unlocked);
+	drop->drop(s);
+	KUNIT_EXPECT_EQ(test, 0, fault_unlocked(&s->range));
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	expect_looked_at(s, 0, s->npages);
+}
+
+/* An error leaves what was there, and what has not been looked at stale. */
+static void failed(struct kunit *test)
+{
+	const struct fault *fault = test->param_value;
+	struct subject *s = keeper(test);
+	unsigned long addr = s->range.start + 20 * PAGE_SIZE;
+
+	hmm_kunit_needs_events(test);
+	fault_all(s, fault->fault);
+	hmm_kunit_event(test, current->mm, s->range.start + 5 * PAGE_SIZE, 1);
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, -EFAULT, fault->fault(&s->range));
+	KUNIT_EXPECT_FALSE(test, valid(s));
+	KUNIT_ASSERT_EQ(test, addr, kunit_vm_mmap(test, NULL, addr, PAGE_SIZE,
+						  PROT_READ | PROT_WRITE,
+						  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 0));
+	KUNIT_EXPECT_EQ(test, 0, fault->fault(&s->range));
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	for (unsigned long i = 0; i < NPAGES; i++)
+		KUNIT_EXPECT_TRUE_MSG(test, i == 5 || i == 20 ? is_true(s, i) : is_sentinel(s, i),
+				      "page %lu: entry %lx", i, s->pfns[i]);
+}
+
+/* Events of its own that a driver lets pass. */
+static void filtered(struct kunit *test)
+{
+	const struct fault *fault = test->param_value;
+	struct subject *s = keeper(test);
+	unsigned long addr = s->range.start;
+
+	hmm_kunit_needs_events(test);
+	fault_all(s, fault->fault);
+	s->device->filter = true;
+	hmm_kunit_madvise(test, addr + 7 * PAGE_SIZE, 2, MADV_DONTNEED);
+	s->device->filter = false;
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	hmm_mirror_forget(&s->device->mirror, addr + 7 * PAGE_SIZE, addr + 9 * PAGE_SIZE);
+	KUNIT_EXPECT_FALSE(test, valid(s));
+	KUNIT_EXPECT_EQ(test, 0, fault->fault(&s->range));
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	expect_looked_at(s, 7, 9);
+}
+
+/* What one range has looked at, another has not. */
+static void two_ranges(struct kunit *test)
+{
+	struct subject *a = keeper(test), *b;
+
+	hmm_kunit_needs_events(test);
+	b = subject(test, a->device, a->range.start, NPAGES, true);
+	fault_all(a, fault_unlocked);
+	fault_all(b, fault_unlocked);
+	hmm_kunit_event(test, current->mm, a->range.start + 9 * PAGE_SIZE, 1);
+	KUNIT_EXPECT_EQ(test, 0, fault_unlocked(&a->range));
+	KUNIT_EXPECT_TRUE(test, valid(a));
+	KUNIT_EXPECT_FALSE(test, valid(b));
+	KUNIT_EXPECT_EQ(test, 0, fault_unlocked(&b->range));
+	KUNIT_EXPECT_TRUE(test, valid(b));
+	expect_looked_at(a, 9, 10);
+	expect_looked_at(b, 9, 10);
+	/* Nobody writes to what has been unregistered. */
+	hmm_range_unregister(&b->range);
+	memset(&b->record, 0x5a, sizeof(b->record));
+	hmm_kunit_event(test, current->mm, a->range.start, 1);
+	KUNIT_EXPECT_PTR_EQ(test, memchr_inv(&b->record, 0x5a, sizeof(b->record)), NULL);
+}
+
+#ifdef MODULE
+
+static void next_event(struct kunit *test)
+{
+	kunit_skip(test, "a module cannot call get_locked_pte()");
+}
+
+#else
+
+struct next_event {
+	struct subject *subject;
+	struct mm_struct *mm;
+	int (*fault)(struct hmm_range *range);
+	int ret;
+	struct completion done;
+};
+
+static int next_event_fault(void *data)
+{
+	struct next_event *next = data;
+
+	kthread_use_mm(next->mm);
+	next->ret = next->fault(&next->subject->range);
+	kthread_unuse_mm(next->mm);
+	complete(&next->done);
+	return 0;
+}
+
+/*
+ * A fault waits for an event to end, and when it goes on the next one has been told of,
+ * but has not changed its entry yet. That page is to be looked at when it has. Returns
+ * whether the fault waited for both.
+ */
+static bool next_event_try(struct kunit *test, struct subject *s, struct next_event *next)
+{
+	unsigned long addr = s->range.start + 3 * PAGE_SIZE;
+	struct mmu_notifier_range first, second;
+	bool begun;
+	spinlock_t *ptl;
+	pte_t *ptep;
+
+	registered_again(s);
+	hmm_kunit_write(test, addr, 3);
+	fault_all(s, next->fault);
+	init_completion(&next->done);
+	KUNIT_ASSERT_TRUE(test, hmm_kunit_event_try_begin(test, &first, current->mm,
+							  addr + PAGE_SIZE, 1));
+	KUNIT_ASSERT_FALSE(test, IS_ERR(kthread_run(next_event_fault, next, "fault")));
+	msleep(50);
+	preempt_disable();
+	hmm_kunit_event_end(&first);
+	begun = hmm_kunit_event_try_begin(test, &second, current->mm, addr, 1);
+	preempt_enable();
+	if (begun) {
+		msleep(50);
+		ptep = get_locked_pte(current->mm, addr, &ptl);
+		if (ptep) {
+			set_pte_at(current->mm, addr, ptep, pte_wrprotect(ptep_get(ptep)));
+			pte_unmap_unlock(ptep, ptl);
+		}
+		hmm_kunit_event_end(&second);
+	}
+	wait_for_completion(&next->done);
+	KUNIT_EXPECT_EQ(test, 0, next->ret);
+	return begun && valid(s);
+}
+
+static void next_event(struct kunit *test)
+{
+	const struct fault *fault = test->param_value;
+	struct subject *s = keeper(test);
+	struct next_event next = {
+		.subject = s,
+		.mm = current->mm,
+		.fault = fault->fault,
+	};
+	unsigned int tries;
+
+	s->range.default_flags = REQ_READ;
+	for (tries = 0; tries < 50 && !next_event_try(test, s, &next); tries++)
+		;
+	KUNIT_ASSERT_LT(test, tries, 50);
+	expect_looked_at(s, 3, 5);
+}
+
+#endif
+
+/* Of a huge entry either all that the array says is looked at, or nothing. */
+static void huge(struct kunit *test)
+{
+	const unsigned long npages = 3 * HMM_KUNIT_TABLE;
+	unsigned long addr = hmm_kunit_thp(test, npages), page;
+	struct hmm_kunit_device *device;
+	struct subject *s;
+
+	for (page = 0; page < npages; page += HMM_KUNIT_TABLE)
+		hmm_kunit_write(test, addr + page * PAGE_SIZE, page);
+	device = hmm_kunit_device_of(test, addr, npages);
+	/* It begins and ends within one. */
+	s = subject(test, device, addr + PAGE_SIZE, npages - 2, true);
+	fault_all(s, fault_unlocked);
+	hmm_kunit_event(test, current->mm, addr + (HMM_KUNIT_TABLE + 5) * PAGE_SIZE, 1);
+	KUNIT_EXPECT_EQ(test, 0, fault_unlocked(&s->range));
+	expect_looked_at(s, HMM_KUNIT_TABLE - 1, 2 * HMM_KUNIT_TABLE - 1);
+	plant(s);
+	hmm_kunit_event(test, current->mm, addr + 5 * PAGE_SIZE, 1);
+	KUNIT_EXPECT_EQ(test, 0, fault_unlocked(&s->range));
+	expect_looked_at(s, 0, HMM_KUNIT_TABLE - 1);
+	plant(s);
+	hmm_kunit_event(test, current->mm, addr + (2 * HMM_KUNIT_TABLE + 5) * PAGE_SIZE, 1);
+	KUNIT_EXPECT_EQ(test, 0, fault_unlocked(&s->range));
+	expect_looked_at(s, 2 * HMM_KUNIT_TABLE - 1, npages - 2);
+}
+
+/*
+ * Threads that fault, and threads that take pages away, and make events within events.
+ * Whatever is valid says what is mapped.
+ */
+struct storm {
+	struct kunit *test;
+	struct mm_struct *mm;
+	struct hmm_kunit_device *device;
+	unsigned long addr;
+	bool stop;
+};
+
+struct actor {
+	struct storm *storm;
+	struct subject *subject;
+	int (*fault)(struct hmm_range *range);
+	unsigned int nr_valid;
+	unsigned int nr_stale;
+	unsigned int nr_wrong;
+	int ret;
+	struct completion done;
+};
+
+static int storm_fault(void *data)
+{
+	struct actor *actor = data;
+	struct subject *s = actor->subject;
+
+	kthread_use_mm(actor->storm->mm);
+	while (!READ_ONCE(actor->storm->stop) && !actor->ret && !actor->nr_wrong) {
+		actor->ret = actor->fault(&s->range);
+		if (actor->ret)
+			break;
+		mutex_lock(&s->device->lock);
+		if (!hmm_range_valid(&s->range)) {
+			actor->nr_stale++;
+		} else {
+			for (unsigned long i = 0; i < NPAGES; i++)
+				actor->nr_wrong += !is_true(s, i);
+			actor->nr_valid++;
+		}
+		mutex_unlock(&s->device->lock);
+		hmm_kunit_let_run();
+	}
+	kthread_unuse_mm(actor->storm->mm);
+	complete(&actor->done);
+	return 0;
+}
+
+static int storm_take_away(struct storm *storm)
+{
+	u32 page = get_random_u32_below(NPAGES), npages = 1 + get_random_u32_below(4);
+	unsigned long addr = storm->addr + page * PAGE_SIZE;
+	struct mmu_notifier_range event;
+	bool within = get_random_u32_below(2);
+	int ret;
+
+	npages = min(npages, NPAGES - page);
+	if (within)
+		hmm_kunit_event_begin(storm->test, &event, storm->mm, storm->addr +
+				      get_random_u32_below(NPAGES) * PAGE_SIZE, 1);
+	ret = hmm_kunit_try_madvise(storm->mm, addr, npages, MADV_DONTNEED);
+	if (within)
+		hmm_kunit_event_end(&event);
+	return ret;
+}
+
+static int storm_invalidate(void *data)
+{
+	struct actor *actor = data;
+
+	kthread_use_mm(actor->storm->mm);
+	while (!READ_ONCE(actor->storm->stop) && !actor->ret) {
+		actor->ret = storm_take_away(actor->storm);
+		actor->nr_valid++;
+		hmm_kunit_let_run();
+	}
+	kthread_unuse_mm(actor->storm->mm);
+	complete(&actor->done);
+	return 0;
+}
+
+static void storm_stop(void *data)
+{
+	((struct storm *)data)->stop = true;
+}
+
+static void storm(struct kunit *test)
+{
+	static const struct {
+		const char *name;
+		int (*run)(void *data);
+		int (*fault)(struct hmm_range *range);
+		bool keep;
+	} parts[] = {
+		{ "kept", storm_fault, fault_unlocked, true },
+		{ "kept, under the mmap lock", storm_fault, fault_locked, true },
+		{ "for a call", storm_fault, fault_unlocked, false },
+		{ "invalidations", storm_invalidate },
+	};
+	struct storm *storm = kunit_kzalloc(test, sizeof(*storm), GFP_KERNEL);
+	struct subject *s = keeper(test);
+	struct actor *actors = kunit_kcalloc(test, ARRAY_SIZE(parts), sizeof(*actors),
+					     GFP_KERNEL);
+	unsigned long end = jiffies + hmm_kunit_rounds * HZ / 200;
+	unsigned int i, nr = 0;
+
+	hmm_kunit_needs_events(test);
+	KUNIT_ASSERT_NOT_NULL(test, storm);
+	KUNIT_ASSERT_NOT_NULL(test, actors);
+	storm->test = test;
+	storm->mm = current->mm;
+	storm->device = s->device;
+	storm->addr = s->range.start;
+	s->device->slow = true;
+	for (i = 0; i < ARRAY_SIZE(parts); i++) {
+		struct actor *actor = &actors[i];
+
+		actor->storm = storm;
+		actor->fault = parts[i].fault;
+		init_completion(&actor->done);
+		if (actor->fault)
+			actor->subject = subject(test, s->device, storm->addr, NPAGES,
+						 parts[i].keep);
+	}
+	for (i = 0; i < ARRAY_SIZE(parts); i++)
+		if (IS_ERR(kthread_run(parts[i].run, &actors[i], "storm")))
+			complete(&actors[i].done);
+	while (time_before(jiffies, end) && !storm_take_away(storm)) {
+		nr++;
+		hmm_kunit_let_run();
+	}
+	storm_stop(storm);
+	for (i = 0; i < ARRAY_SIZE(parts); i++)
+		wait_for_completion(&actors[i].done);
+
+	for (i = 0; i < ARRAY_SIZE(parts); i++) {
+		KUNIT_EXPECT_EQ_MSG(test, 0, actors[i].ret, "%s", parts[i].name);
+		KUNIT_EXPECT_EQ_MSG(test, 0, actors[i].nr_wrong, "%s", parts[i].name);
+		KUNIT_EXPECT_GT_MSG(test, actors[i].nr_valid, 0, "%s", parts[i].name);
+		kunit_info(test, "%s: %u valid, %u stale", parts[i].name, actors[i].nr_valid,
+			   actors[i].nr_stale);
+	}
+	kunit_info(test, "%u invalidations", nr);
+}
+
+#endif /* CONFIG_HMM_KUNIT_HAS_RECORD */
+
+static struct kunit_case hmm_invalidate_cases[] = {
+	KUNIT_CASE_PARAM(in_call, in_call_gen_params),
+	KUNIT_CASE(cow),
+#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
+	KUNIT_CASE_PARAM(kept, fault_gen_params),
+	KUNIT_CASE_PARAM(dropped, drop_gen_params),
+	KUNIT_CASE_PARAM(failed, fault_gen_params),
+	KUNIT_CASE_PARAM(filtered, fault_gen_params),
+	KUNIT_CASE(two_ranges),
+	KUNIT_CASE_PARAM(next_event, fault_gen_params),
+	KUNIT_CASE(huge),
+	KUNIT_CASE_SLOW(storm),
+#endif
+	{ }
+};
+
+static struct kunit_suite hmm_invalidate_suite = {
+	.name = "hmm_invalidate",
+	.test_cases = hmm_invalidate_cases,
+};
+
+kunit_test_suite(hmm_invalidate_suite);
