@@ -27,7 +27,7 @@ static bool device_invalidate(struct mmu_interval_notifier *notifier,
 
 	if (mmu_notifier_range_blockable(event))
 		mutex_lock(&device->lock);
-	else if (!mutex_trylock(&device->lock))
+	else if (device->busy || !mutex_trylock(&device->lock))
 		return false;
 	atomic_inc(&device->running);
 	if (device->plain)

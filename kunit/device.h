@@ -31,6 +31,7 @@ static inline void hmm_mirror_set_seq(struct hmm_mirror *mirror,
  * @nr_released: calls of release()
  * @running: callbacks that run
  * @ran: how many did when release() was called
+ * @busy: the lock is not to be had by callbacks that may not wait
  * @put: the next callback puts a reference
  * @plain: callbacks call mmu_interval_set_seq() instead of hmm_mirror_set_seq()
  * @filter: callbacks let events pass, as those that are the driver's own
@@ -48,6 +49,7 @@ struct hmm_kunit_device {
 	atomic_t running;
 	int ran;
 	bool exit_by_worker;
+	bool busy;
 	bool put;
 	bool plain;
 	bool filter;

@@ -6,6 +6,7 @@
 #include <linux/delay.h>
 #include <linux/kthread.h>
 #include <linux/mman.h>
+#include <linux/nmi.h>
 #include <linux/sched/mm.h>
 
 #include "device.h"
@@ -536,6 +537,8 @@ static void fault_while_exiting(struct kunit *test)
 	for (round = 0; round < hmm_kunit_rounds; round++) {
 		struct mm_struct *mm = hmm_kunit_fork(test);
 
+		/* Who waits for the case to end may do so for long. */
+		reset_hung_task_detector();
 		device->nr_exits = 0;
 		atomic_set(&device->nr_released, 0);
 		if (mmu_notifier_register(&exit->notifier, mm) ||

@@ -60,7 +60,9 @@
 #ifndef EVENTS
 #define EVENTS 3
 #endif
-#define ALL 3
+#define IT 1
+#define REST 2
+#define ALL (IT | REST)
 
 #ifdef WRONG_FILTER
 #define REUSE
@@ -87,7 +89,7 @@ byte inv = 1;
 byte log_seq = 1;
 byte pending[2] = ALL;
 
-byte has[2];
+bool has[2];
 bool user_lock;
 byte events;
 
@@ -155,8 +157,10 @@ inline set_seq(seq, pages)
 
 inline change(pages)
 {
-	has[0] = has[0] & ~pages;
-	has[1] = has[1] & ~pages
+	if
+	:: pages & IT -> has[0] = false; has[1] = false
+	:: else
+	fi
 }
 
 /* Callbacks without set_seq() are missed here, whoever they are of. */
@@ -189,8 +193,8 @@ inline take()
 	pending[me] = pending[me] | todo;
 	if
 	:: todo = pending[me]
-	:: pending[me] == ALL -> todo = 1
-	:: pending[me] == ALL -> todo = 2
+	:: pending[me] == ALL -> todo = IT
+	:: pending[me] == ALL -> todo = REST
 	fi;
 	pending[me] = pending[me] & ~todo
 #else
@@ -222,7 +226,7 @@ call:
 		todo = 0;
 		pending[me] = ALL;
 #endif
-		has[me] = 0;
+		has[me] = false;
 #endif
 		skip
 	}
@@ -255,8 +259,8 @@ again:
 #endif
 
 	do
-	:: atomic { todo & 1 -> has[me] = has[me] | 1; todo = todo & 2 }
-	:: atomic { todo == 2 -> has[me] = has[me] | 2; todo = 0 }
+	:: atomic { todo & IT -> has[me] = true; todo = todo & ~IT }
+	:: atomic { todo & REST -> todo = todo & ~REST }
 	:: todo -> goto broken_off
 	:: !todo && ROUND_IS_VOID ->
 #ifdef PARTS
@@ -282,7 +286,7 @@ again:
 		fi
 	}
 	atomic {
-		assert(has[me] == ALL);
+		assert(has[me]);
 		user_lock = false;
 #if defined(FILTER) && !defined(WRONG_MUTEX)
 		callers--;
@@ -304,6 +308,7 @@ progress:
 	:: atomic { callers--; goto call }
 #endif
 	fi;
+
 done:
 	skip
 }
@@ -318,8 +323,8 @@ active [2] proctype invalidator()
 		events < EVENTS && (_pid == 2 || events) ->
 		events++;
 		if
-		:: pages = 1
-		:: pages = 2
+		:: pages = IT
+		:: pages = REST
 		:: pages = ALL
 #ifdef OTHERS
 		:: pages = 0
@@ -357,8 +362,8 @@ active proctype migrator()
 	atomic {
 		callers == 0 -> migrating = true;
 		if
-		:: pages = 1
-		:: pages = 2
+		:: pages = IT
+		:: pages = REST
 		:: pages = ALL
 		fi
 	}
