@@ -2,16 +2,21 @@
 /*
  * Suite hmm_bench: what hmm_range_fault() costs.
  *
- * Each case prints lines "bench: WHAT: NANOSECONDS", for each page of the range.
- * They mean something where virtual time counts instructions, one a nanosecond,
+ * Each case prints lines "bench: WHAT: NANOSECONDS", for each page of the range, or for
+ * a call where WHAT says so. They mean something where virtual time counts instructions, one a nanosecond,
  * as it does under scripts/bench; elsewhere the suite only shows that it runs.
  */
 #include <linux/delay.h>
 #include <linux/ktime.h>
 #include <linux/math64.h>
 #include <linux/mman.h>
+#include <linux/sizes.h>
 
+#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
+#include "device.h"
+#else
 #include "fixture.h"
+#endif
 
 #define NPAGES (32 * HMM_KUNIT_TABLE)
 
@@ -20,12 +25,10 @@ static int range_fault_unlocked(struct hmm_kunit_mirror *mirror)
 	return hmm_range_fault_unlocked_timeout(&mirror->range, 0);
 }
 
-/* Print what it costs to @run for @mirror, for each page of its range. */
-static void report(struct kunit *test, const char *what,
-		   int (*run)(struct hmm_kunit_mirror *mirror),
-		   struct hmm_kunit_mirror *mirror)
+/* Print what it costs to @run with @data, for each of @npages pages. */
+static void report_npages(struct kunit *test, const char *what, int (*run)(void *data),
+			  void *data, unsigned long npages)
 {
-	unsigned long npages = (mirror->range.end - mirror->range.start) / PAGE_SIZE;
 	u64 ns;
 	int ret;
 
@@ -33,12 +36,35 @@ static void report(struct kunit *test, const char *what,
 	msleep(200);
 
 	ns = ktime_get_ns();
-	ret = run(mirror);
+	ret = run(data);
 	ns = ktime_get_ns() - ns;
 	KUNIT_ASSERT_EQ(test, ret, 0);
 
 	ns = div_u64(100 * ns, npages);
 	kunit_info(test, "bench: %s: %llu.%02u", what, ns / 100, (u32)(ns % 100));
+}
+
+struct run {
+	int (*run)(struct hmm_kunit_mirror *mirror);
+	struct hmm_kunit_mirror *mirror;
+};
+
+static int run_mirror(void *data)
+{
+	struct run *run = data;
+
+	return run->run(run->mirror);
+}
+
+/* The same for @mirror, and the pages of its range. */
+static void report(struct kunit *test, const char *what,
+		   int (*run)(struct hmm_kunit_mirror *mirror),
+		   struct hmm_kunit_mirror *mirror)
+{
+	struct run data = { run, mirror };
+
+	report_npages(test, what, run_mirror, &data,
+		      (mirror->range.end - mirror->range.start) / PAGE_SIZE);
 }
 
 /* Fault memory that is as the case has left it. */
@@ -227,6 +253,135 @@ static void one_hole(struct kunit *test)
 	holes(test, "1 of 512 pages missing", 1, HMM_KUNIT_TABLE);
 }
 
+/*
+ * A driver that faults a range until it is valid, and keeps what can be kept: all that
+ * it has found, if HMM has an idea of that.
+ */
+#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
+struct keeper {
+	struct hmm_kunit_device *device;
+	struct hmm_range range;
+	struct hmm_record record;
+};
+
+static void keeper_end(void *data)
+{
+	hmm_range_unregister(&((struct keeper *)data)->range);
+}
+
+static struct keeper *keeper(struct kunit *test, unsigned long addr, unsigned long npages)
+{
+	struct keeper *keeper = kunit_kzalloc(test, sizeof(*keeper), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, keeper);
+	/* Only for its array. */
+	keeper->range = hmm_kunit_mirror(test, addr, npages, REQ_WRITE)->range;
+	keeper->range.record = &keeper->record;
+	keeper->device = hmm_kunit_device_of(test, addr, npages);
+	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(&keeper->range, &keeper->device->mirror));
+	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, keeper_end, keeper));
+	return keeper;
+}
+
+static int keeper_fault(void *data)
+{
+	struct keeper *keeper = data;
+	bool valid;
+	int ret;
+
+	do {
+		ret = hmm_range_fault_unlocked_timeout(&keeper->range, 0);
+		if (ret)
+			return ret;
+		mutex_lock(&keeper->device->lock);
+		valid = hmm_range_valid(&keeper->range);
+		mutex_unlock(&keeper->device->lock);
+	} while (!valid);
+	return 0;
+}
+#else
+struct keeper {
+	struct hmm_kunit_mirror *mirror;
+};
+
+static struct keeper *keeper(struct kunit *test, unsigned long addr, unsigned long npages)
+{
+	struct keeper *keeper = kunit_kzalloc(test, sizeof(*keeper), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, keeper);
+	keeper->mirror = hmm_kunit_mirror(test, addr, npages, REQ_WRITE);
+	return keeper;
+}
+
+static int keeper_fault(void *data)
+{
+	struct hmm_kunit_mirror *mirror = ((struct keeper *)data)->mirror;
+	struct hmm_range *range = &mirror->range;
+	bool valid;
+	int ret;
+
+	do {
+		ret = hmm_range_fault_unlocked_timeout(range, 0);
+		if (ret)
+			return ret;
+		spin_lock(&mirror->lock);
+		valid = !mmu_interval_read_retry(range->notifier, range->notifier_seq);
+		spin_unlock(&mirror->lock);
+	} while (!valid);
+	return 0;
+}
+#endif
+
+/* A page in the middle has gone. */
+static void refault(struct kunit *test, const char *what, unsigned long npages)
+{
+	unsigned long addr;
+	struct keeper *k;
+
+	if (totalram_pages() < 2 * npages)
+		kunit_skip(test, "not enough memory");
+	addr = hmm_kunit_anon(test, npages);
+	k = keeper(test, addr, npages);
+	KUNIT_ASSERT_EQ(test, 0, keeper_fault(k));
+	hmm_kunit_madvise(test, addr + npages / 2 * PAGE_SIZE, 1, MADV_DONTNEED);
+	report_npages(test, what, keeper_fault, k, 1);
+}
+
+static void refault_2m(struct kunit *test)
+{
+	refault(test, "1 page of 2M again, a call", SZ_2M / PAGE_SIZE);
+}
+
+static void refault_64m(struct kunit *test)
+{
+	refault(test, "1 page of 64M again, a call", SZ_64M / PAGE_SIZE);
+}
+
+static void refault_1g(struct kunit *test)
+{
+	refault(test, "1 page of 1G again, a call", SZ_1G / PAGE_SIZE);
+}
+
+/* Each fault is an event for the range itself. */
+static void cow_unlocked(struct kunit *test, const char *what, unsigned long npages)
+{
+	unsigned long addr = hmm_kunit_anon(test, npages);
+
+	for (unsigned long i = 0; i < npages; i++)
+		KUNIT_ASSERT_EQ(test, hmm_kunit_read(test, addr + i * PAGE_SIZE), 0);
+	report_npages(test, what, keeper_fault, keeper(test, addr, npages), npages);
+}
+
+static void cow_4_tables(struct kunit *test)
+{
+	cow_unlocked(test, "COW in 4 page tables, unlocked", 4 * HMM_KUNIT_TABLE);
+}
+
+static void cow_32_tables(struct kunit *test)
+{
+	cow_unlocked(test, "COW in 32 page tables, unlocked", 32 * HMM_KUNIT_TABLE);
+}
+
 static struct kunit_case hmm_bench_cases[] = {
 	KUNIT_CASE(cold_order0),
 	KUNIT_CASE(cold_order0_read),
@@ -240,6 +395,11 @@ static struct kunit_case hmm_bench_cases[] = {
 	KUNIT_CASE(one_hole),
 	KUNIT_CASE(lock_drops_512),
 	KUNIT_CASE(lock_drops_2048),
+	KUNIT_CASE(refault_2m),
+	KUNIT_CASE(refault_64m),
+	KUNIT_CASE(refault_1g),
+	KUNIT_CASE(cow_4_tables),
+	KUNIT_CASE(cow_32_tables),
 	{}
 };
 

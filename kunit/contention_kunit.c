@@ -12,10 +12,16 @@
 #include <linux/math64.h>
 #include <linux/mman.h>
 #include <linux/sched/mm.h>
+#include <linux/sizes.h>
 #include <linux/sort.h>
+#include <linux/uaccess.h>
 #include <trace/events/mmap_lock.h>
 
+#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
+#include "device.h"
+#else
 #include "fixture.h"
+#endif
 
 /* What a driver asks for at once. */
 #define NPAGES 16
@@ -189,9 +195,130 @@ static void beside_writer(struct kunit *test)
 	stop(test, &same_vma);
 }
 
+/*
+ * Beside the range, but under the same notifier, pages come and go all the time. The
+ * driver faults the range under the mmap lock until it is valid, or gives up: how often,
+ * and how many entries of the array were stored all in all, told by sentinels.
+ */
+#define STREAM_PAGES (SZ_1G / PAGE_SIZE)
+#define STREAM_ROUNDS 200
+
+struct stream {
+	struct mm_struct *mm;
+	unsigned long addr;
+	bool stop;
+	unsigned long nr;
+	struct completion done;
+};
+
+static int stream_thread(void *data)
+{
+	struct stream *stream = data;
+
+	kthread_use_mm(stream->mm);
+	while (!READ_ONCE(stream->stop)) {
+		unsigned long zero = 0;
+
+		if (copy_to_user((void __user *)stream->addr, &zero, sizeof(zero)))
+			break;
+		do_madvise(stream->mm, stream->addr, PAGE_SIZE, MADV_DONTNEED);
+		stream->nr++;
+		cond_resched();
+	}
+	kthread_unuse_mm(stream->mm);
+	complete(&stream->done);
+	return 0;
+}
+
+/* How many entries were stored since they were sentinels, which they are again. */
+static unsigned long stored(struct hmm_range *range)
+{
+	unsigned long nr = 0;
+
+	for (unsigned long i = 0; i < STREAM_PAGES; i++) {
+		if (range->hmm_pfns[i] & HMM_PFN_ERROR)
+			continue;
+		nr++;
+		range->hmm_pfns[i] |= HMM_PFN_ERROR;
+	}
+	return nr;
+}
+
+static void beside_stream(struct kunit *test)
+{
+	unsigned long addr = hmm_kunit_anon(test, STREAM_PAGES + HMM_KUNIT_TABLE), entries = 0;
+	unsigned int rounds = 0;
+	struct stream stream = {
+		.mm = current->mm,
+		.addr = addr + STREAM_PAGES * PAGE_SIZE,
+	};
+	struct hmm_range range;
+	struct hmm_kunit_mirror *mirror;
+	bool valid = false;
+	u64 ns;
+	int ret;
+#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
+	struct hmm_kunit_device *device;
+	struct hmm_record record;
+#endif
+
+	if (totalram_pages() < 2 * STREAM_PAGES)
+		kunit_skip(test, "not enough memory");
+	mirror = hmm_kunit_mirror(test, addr, STREAM_PAGES + HMM_KUNIT_TABLE, REQ_WRITE);
+	KUNIT_ASSERT_EQ(test, 0, hmm_kunit_fault(mirror));
+	range = mirror->range;
+	range.end = addr + STREAM_PAGES * PAGE_SIZE;
+	stored(&range);
+#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
+	device = hmm_kunit_device_of(test, addr, STREAM_PAGES + HMM_KUNIT_TABLE);
+	range.record = &record;
+	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(&range, &device->mirror));
+#endif
+	init_completion(&stream.done);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(kthread_run(stream_thread, &stream, "stream")));
+	while (READ_ONCE(stream.nr) < 100)
+		cond_resched();
+
+	ns = ktime_get_ns();
+	do {
+		range.notifier_seq = mmu_interval_read_begin(range.notifier);
+		mmap_read_lock(current->mm);
+		ret = hmm_range_fault(&range);
+		mmap_read_unlock(current->mm);
+		rounds++;
+		entries += stored(&range);
+		if (ret)
+			continue;
+#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
+		mutex_lock(&device->lock);
+		valid = hmm_range_valid(&range);
+		mutex_unlock(&device->lock);
+#else
+		spin_lock(&mirror->lock);
+		valid = !mmu_interval_read_retry(range.notifier, range.notifier_seq);
+		spin_unlock(&mirror->lock);
+#endif
+	} while (!valid && rounds < STREAM_ROUNDS && (!ret || ret == -EBUSY));
+	ns = ktime_get_ns() - ns;
+	WRITE_ONCE(stream.stop, true);
+	wait_for_completion(&stream.done);
+#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
+	hmm_range_unregister(&range);
+#endif
+
+	kunit_info(test, "bench: 1G beside a stream, rounds: %u.00", rounds);
+	kunit_info(test, "bench: 1G beside a stream, M entries: %lu.%02lu",
+		   entries / SZ_1M, entries % SZ_1M * 100 / SZ_1M);
+	kunit_info(test, "%s after %llu ms, and %lu events", valid ? "valid" : "given up",
+		   div_u64(ns, NSEC_PER_MSEC), stream.nr);
+	if (IS_ENABLED(CONFIG_HMM_KUNIT_HAS_RECORD))
+		KUNIT_EXPECT_TRUE(test, valid);
+}
+
 static struct kunit_case hmm_contention_cases[] = {
 	KUNIT_CASE(mmap_locks),
 	KUNIT_CASE_SLOW(beside_writer),
+	KUNIT_CASE_SLOW(beside_stream),
 	{}
 };
 

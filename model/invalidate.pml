@@ -97,6 +97,13 @@ byte events;
 unsigned callers : 2;
 bool migrating;
 
+/* Other pages of a record are in a take than those that are left to one that follows. */
+#ifdef PARTS
+#define STEP atomic
+#else
+#define STEP d_step
+#endif
+
 #ifdef WRONG_SHARED
 #define RECORD 0
 #else
@@ -120,6 +127,9 @@ bool migrating;
 #define ROUND_IS_VOID (RETRY || pending[RECORD])
 #endif
 
+/* What callbacks that have not used set_seq() may have changed. */
+#define MISSED ((inv != log_seq) * ALL)
+
 inline record_all(pages)
 {
 	pending[0] = pending[0] | pages;
@@ -136,20 +146,13 @@ inline inv_start(seq)
 inline inv_end()
 {
 	active_events--;
-	if
-	:: active_events == 0 && (subs_seq & 1) -> subs_seq++
-	:: else
-	fi
+	subs_seq = subs_seq + (active_events == 0 && (subs_seq & 1))
 }
 
 inline set_seq(seq, pages)
 {
 #ifndef PLAIN
-	if
-	:: inv != log_seq -> record_all(ALL)
-	:: else
-	fi;
-	record_all(pages);
+	record_all(pages | MISSED);
 	log_seq = seq;
 #endif
 	inv = seq
@@ -157,32 +160,22 @@ inline set_seq(seq, pages)
 
 inline change(pages)
 {
-	if
-	:: pages & IT -> has[0] = false; has[1] = false
-	:: else
-	fi
+	has[0] = has[0] && !(pages & IT);
+	has[1] = has[1] && !(pages & IT)
 }
 
-/* Callbacks without set_seq() are missed here, whoever they are of. */
 inline catch_up()
 {
 #if defined(WRONG_PLAIN)
 	skip
 #elif defined(WRONG_CATCH_UP)
-	if
-	:: inv != log_seq -> pending[me] = ALL; log_seq = inv
-	:: else
-	fi
+	pending[me] = pending[me] | MISSED;
+	log_seq = inv
 #elif defined(CATCH_UP)
-	if
-	:: inv != log_seq -> record_all(ALL); log_seq = inv
-	:: else
-	fi
+	record_all(MISSED);
+	log_seq = inv
 #else
-	if
-	:: inv != log_seq -> pending[RECORD] = ALL
-	:: else
-	fi
+	pending[RECORD] = pending[RECORD] | MISSED
 #endif
 }
 
@@ -233,9 +226,7 @@ call:
 
 begin:
 #ifdef WRONG_TAKE_FIRST
-	atomic {
-		take()
-	}
+	atomic { take() };
 #endif
 #ifdef WRONG_BOOLEAN
 	active_events == 0;
@@ -246,21 +237,24 @@ begin:
 #endif
 
 again:
-#ifndef WRONG_TAKE_FIRST
-	atomic {
-#if !defined(WRONG_NO_SEQ) && !defined(WRONG_BOOLEAN)
-		if
-		:: inv != seq -> goto begin
-		:: else
-		fi;
+#if defined(WRONG_NO_SEQ) || defined(WRONG_BOOLEAN)
+	STEP { take() };
+#elif !defined(WRONG_TAKE_FIRST)
+	if
+	:: STEP { inv == seq -> take() }
+	:: atomic {
+		inv != seq ->
+#ifdef CATCH_UP
+		catch_up();
 #endif
-		take()
-	}
+		goto begin
+	   }
+	fi;
 #endif
 
 	do
-	:: atomic { todo & IT -> has[me] = true; todo = todo & ~IT }
-	:: atomic { todo & REST -> todo = todo & ~REST }
+	:: d_step { todo & IT -> has[me] = true; todo = todo & ~IT }
+	:: d_step { todo & REST -> todo = todo & ~REST }
 	:: todo -> goto broken_off
 	:: !todo && ROUND_IS_VOID ->
 #ifdef PARTS
@@ -274,41 +268,38 @@ again:
 	callers--;
 #endif
 
-	atomic {
-		!user_lock;
-		if
-		:: RETRY ->
+	if
+	:: d_step { !user_lock && !RETRY -> user_lock = true }
+	:: atomic {
+		!user_lock && RETRY ->
 #if defined(FILTER) && !defined(WRONG_MUTEX)
-			callers--;
+		callers--;
 #endif
-			goto call
-		:: else -> user_lock = true
-		fi
-	}
-	atomic {
+		goto call
+	   }
+	fi;
+	d_step {
 		assert(has[me]);
 		user_lock = false;
 #if defined(FILTER) && !defined(WRONG_MUTEX)
 		callers--;
 #endif
 		seq = 0;
-		calls++;
-		if
-		:: calls < CALLS -> goto call
-		:: else -> goto done
-		fi
+		calls++
 	}
+	if
+	:: calls < CALLS -> goto call
+	:: calls == CALLS -> goto done
+	fi;
 
 broken_off:
 progress:
-	if
-	:: goto begin
 #ifdef FILTER
-	/* The call may fail for it, and there is another one some time. */
-	:: atomic { callers--; goto call }
+	/* The call fails for it. There is another one, after a migration or at once. */
+	atomic { callers--; goto call };
+#else
+	goto begin;
 #endif
-	fi;
-
 done:
 	skip
 }
@@ -340,24 +331,25 @@ active [2] proctype invalidator()
 #endif
 	   }
 	   if
-	   :: atomic { pages && !user_lock -> set_seq(seq, pages); seq = 0 }
-	      atomic { change(pages); pages = 0 }
+	   :: d_step { pages && !user_lock -> set_seq(seq, pages); seq = 0 }
+	      d_step { change(pages); pages = 0 }
 	   :: pages == 0
 	   fi;
-	   atomic { inv_end(); seq = 0 }
+	   d_step { inv_end(); seq = 0 }
 	:: events == EVENTS -> break
 	od
 }
 
 #ifdef FILTER
 /*
- * Its entries change in the event, and once more when the migration is final,
- * without an event.
+ * Its entries change in the event, and once more when the migration is final, without
+ * an event. No call looks at them while it goes on: one change, the last, stands for
+ * all. Its event has an odd sequence, and may share it with others.
  */
 active proctype migrator()
 {
 	byte seq;
-	unsigned pages : 2;
+	byte pages;
 
 	atomic {
 		callers == 0 -> migrating = true;
@@ -365,17 +357,18 @@ active proctype migrator()
 		:: pages = IT
 		:: pages = REST
 		:: pages = ALL
-		fi
+		fi;
+		inv_start(seq);
+		seq = 0
 	}
-	atomic { inv_start(seq); seq = 0 }
-	atomic { change(pages) }
-	atomic { inv_end() }
-	atomic { change(pages) }
-	atomic {
+	d_step { inv_end() }
+	d_step {
+		change(pages);
 #ifndef WRONG_FILTER
 		record_all(pages);
 #endif
-		migrating = false
+		migrating = false;
+		pages = 0
 	}
 }
 #endif
