@@ -3,8 +3,9 @@
  * Suite hmm_bench: what hmm_range_fault() costs.
  *
  * Each case prints lines "bench: WHAT: NANOSECONDS", for each page of the range, or for
- * a call where WHAT says so. They mean something where virtual time counts instructions, one a nanosecond,
- * as it does under scripts/bench; elsewhere the suite only shows that it runs.
+ * a call where WHAT says so. They mean something where virtual time counts instructions,
+ * one a nanosecond, as it does under scripts/bench; elsewhere the suite only shows that
+ * it runs.
  */
 #include <linux/delay.h>
 #include <linux/ktime.h>

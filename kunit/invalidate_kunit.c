@@ -515,9 +515,9 @@ static bool next_event_try(struct kunit *test, struct subject *s, struct next_ev
 {
 	unsigned long addr = s->range.start + 3 * PAGE_SIZE;
 	struct mmu_notifier_range first, second;
-	bool begun;
-	spinlock_t *ptl;
+	spinlock_t *ptl;	/* of the page table */
 	pte_t *ptep;
+	bool begun;
 
 	registered_again(s);
 	hmm_kunit_write(test, addr, 3);

@@ -293,11 +293,14 @@ again:
 	fi;
 
 broken_off:
-progress:
 #ifdef FILTER
 	/* The call fails for it. There is another one, after a migration or at once. */
-	atomic { callers--; goto call };
+progress:
+	callers--;
+	goto call;
 #else
+progress:
+	skip;
 	goto begin;
 #endif
 done:
