@@ -277,9 +277,9 @@ static struct keeper *keeper(struct kunit *test, unsigned long addr, unsigned lo
 	KUNIT_ASSERT_NOT_NULL(test, keeper);
 	/* Only for its array. */
 	keeper->range = hmm_kunit_mirror(test, addr, npages, REQ_WRITE)->range;
-	keeper->range.record = &keeper->record;
 	keeper->device = hmm_kunit_device_of(test, addr, npages);
-	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(&keeper->range, &keeper->device->mirror));
+	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(&keeper->range, &keeper->device->mirror,
+						    &keeper->record));
 	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, keeper_end, keeper));
 	return keeper;
 }

@@ -271,8 +271,7 @@ static void beside_stream(struct kunit *test)
 	stored(&range);
 #ifdef CONFIG_HMM_KUNIT_HAS_RECORD
 	device = hmm_kunit_device_of(test, addr, STREAM_PAGES + HMM_KUNIT_TABLE);
-	range.record = &record;
-	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(&range, &device->mirror));
+	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(&range, &device->mirror, &record));
 #endif
 	init_completion(&stream.done);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(kthread_run(stream_thread, &stream, "stream")));

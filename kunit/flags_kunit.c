@@ -246,7 +246,7 @@ static void map_store(struct kunit *test)
 	for (unsigned long i = 0; i < NPAGES; i++)
 		KUNIT_EXPECT_EQ(test, map->pfn_list[i], found[i]);
 
-	/* One that is written to now, one that has gone, one that is another page now. */
+	/* Found to be less by another thread; writable now; not mapped. */
 	for (unsigned long i = 0; i < NPAGES; i++) {
 		map->pfn_list[i] |= i % 2 ? HMM_PFN_DMA_MAPPED : HMM_KUNIT_STICKY;
 		old[i] = map->pfn_list[i];
@@ -255,16 +255,26 @@ static void map_store(struct kunit *test)
 	found[2] |= HMM_PFN_WRITE;
 	found[3] = 0;
 	found[4] = HMM_PFN_ERROR;
-	found[5]++;
+	map->pfn_list[5] = found[5] | HMM_PFN_WRITE;
 	map->pfn_list[6] = 0;
+	map->pfn_list[7] = found[6];
 	KUNIT_EXPECT_EQ(test, 0, hmm_dma_map_store(map, 0, &mirror->range));
-	KUNIT_EXPECT_EQ(test, map->pfn_list[0], found[0] | HMM_KUNIT_STICKY);
-	KUNIT_EXPECT_EQ(test, map->pfn_list[1], found[1] | HMM_PFN_DMA_MAPPED);
-	KUNIT_EXPECT_EQ(test, map->pfn_list[2], found[2] | HMM_KUNIT_STICKY);
+	KUNIT_EXPECT_EQ(test, map->pfn_list[0], old[0]);
+	KUNIT_EXPECT_EQ(test, map->pfn_list[1], old[1]);
+	KUNIT_EXPECT_EQ(test, map->pfn_list[2], old[2] | HMM_PFN_WRITE);
 	KUNIT_EXPECT_EQ(test, map->pfn_list[3], old[3]);
 	KUNIT_EXPECT_EQ(test, map->pfn_list[4], old[4]);
-	KUNIT_EXPECT_EQ(test, map->pfn_list[5], old[5]);
+	KUNIT_EXPECT_EQ(test, map->pfn_list[5], found[5] | HMM_PFN_WRITE);
 	KUNIT_EXPECT_EQ(test, map->pfn_list[6], found[6]);
+	KUNIT_EXPECT_EQ(test, map->pfn_list[7], found[7]);
+
+	/* A driver that has not unmapped what has gone is told so. */
+	found[0]++;
+	kunit_warning_suppress(test) {
+		KUNIT_EXPECT_EQ(test, 0, hmm_dma_map_store(map, 0, &mirror->range));
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
+	}
+	KUNIT_EXPECT_EQ(test, map->pfn_list[0], old[0]);
 }
 
 /* Entries of a map that are about huge pages have the pfn of the first page of each. */

@@ -35,7 +35,7 @@ struct subject {
 
 static void subject_unregister(void *data)
 {
-#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
+#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
 	struct subject *s = data;
 
 	if (s->range.mirror)
@@ -64,27 +64,14 @@ static struct subject *subject(struct kunit *test, struct hmm_kunit_device *devi
 	range->hmm_pfns = s->pfns;
 	range->default_flags = REQ_WRITE;
 #ifdef CONFIG_HMM_KUNIT_HAS_RECORD
-	if (keep)
-		range->record = &s->record;
-#endif
-#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
-	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(range, &device->mirror));
+	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(range, &device->mirror,
+						    keep ? &s->record : NULL));
 #else
 	range->mirror = &device->mirror;
 	range->notifier = &device->mirror.notifier;
 #endif
 	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, subject_unregister, s));
 	return s;
-}
-
-/* Anonymous memory that is there, and a range that keeps what it has. */
-static struct subject *keeper(struct kunit *test)
-{
-	unsigned long addr = hmm_kunit_anon(test, NPAGES);
-
-	for (int i = 0; i < NPAGES; i++)
-		hmm_kunit_write(test, addr + i * PAGE_SIZE, i);
-	return subject(test, hmm_kunit_device_of(test, addr, NPAGES), addr, NPAGES, true);
 }
 
 /* The flags stay: how large an entry is, is told by them. */
@@ -115,26 +102,12 @@ static bool is_true(const struct subject *s, unsigned long i)
 	       s->pfns[i] == hmm_kunit_leaf_entry(&leaf);
 }
 
-/* Only pages [first, end) have been looked at, and maybe those up to @last. */
-static void expect_looked_at(struct subject *s, unsigned long first, unsigned long end)
-{
-	for (unsigned long i = 0; i < s->npages; i++) {
-		bool in = i >= first && i < end;
-
-		if (in ? !is_true(s, i) : !is_sentinel(s, i)) {
-			KUNIT_FAIL(s->test, "page %lu: entry %lx, expected %s", i,
-				   s->pfns[i], in ? "what is mapped" : "a sentinel");
-			return;
-		}
-	}
-}
-
 static bool valid(struct subject *s)
 {
 	bool ret;
 
 	mutex_lock(&s->device->lock);
-#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
+#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
 	ret = hmm_range_valid(&s->range);
 #else
 	ret = !mmu_interval_read_retry(s->range.notifier, s->range.notifier_seq);
@@ -265,6 +238,30 @@ static void cow(struct kunit *test)
 
 #ifdef CONFIG_HMM_KUNIT_HAS_RECORD
 
+/* Anonymous memory that is there, and a range that keeps what it has. */
+static struct subject *keeper(struct kunit *test)
+{
+	unsigned long addr = hmm_kunit_anon(test, NPAGES);
+
+	for (int i = 0; i < NPAGES; i++)
+		hmm_kunit_write(test, addr + i * PAGE_SIZE, i);
+	return subject(test, hmm_kunit_device_of(test, addr, NPAGES), addr, NPAGES, true);
+}
+
+/* Only pages [first, end) have been looked at. */
+static void expect_looked_at(struct subject *s, unsigned long first, unsigned long end)
+{
+	for (unsigned long i = 0; i < s->npages; i++) {
+		bool in = i >= first && i < end;
+
+		if (in ? !is_true(s, i) : !is_sentinel(s, i)) {
+			KUNIT_FAIL(s->test, "page %lu: entry %lx, expected %s", i,
+				   s->pfns[i], in ? "what is mapped" : "a sentinel");
+			return;
+		}
+	}
+}
+
 static int fault_locked(struct hmm_range *range)
 {
 	int ret;
@@ -351,6 +348,7 @@ static void other_array(struct subject *s)
 static void snapshot(struct subject *s)
 {
 	KUNIT_EXPECT_EQ(s->test, 0, hmm_range_snapshot(&s->range));
+	KUNIT_EXPECT_TRUE(s->test, valid(s));
 	KUNIT_EXPECT_EQ(s->test, NPAGES, plant(s));
 }
 
@@ -358,6 +356,11 @@ static void look(struct subject *s)
 {
 	s->range.default_flags = 0;
 	KUNIT_EXPECT_EQ(s->test, 0, fault_unlocked(&s->range));
+	KUNIT_EXPECT_TRUE(s->test, valid(s));
+	hmm_kunit_event(s->test, current->mm, s->range.start, 1);
+	KUNIT_EXPECT_FALSE(s->test, valid(s));
+	KUNIT_EXPECT_EQ(s->test, 0, fault_unlocked(&s->range));
+	KUNIT_EXPECT_TRUE(s->test, valid(s));
 	KUNIT_EXPECT_EQ(s->test, NPAGES, plant(s));
 	s->range.default_flags = REQ_WRITE;
 }
@@ -365,7 +368,8 @@ static void look(struct subject *s)
 static void registered_again(struct subject *s)
 {
 	hmm_range_unregister(&s->range);
-	KUNIT_ASSERT_EQ(s->test, 0, hmm_range_register(&s->range, &s->device->mirror));
+	KUNIT_ASSERT_EQ(s->test, 0, hmm_range_register(&s->range, &s->device->mirror,
+						       &s->record));
 }
 
 static void smaller(struct subject *s)
@@ -373,7 +377,8 @@ static void smaller(struct subject *s)
 	hmm_range_unregister(&s->range);
 	s->range.end -= PAGE_SIZE;
 	s->npages--;
-	KUNIT_ASSERT_EQ(s->test, 0, hmm_range_register(&s->range, &s->device->mirror));
+	KUNIT_ASSERT_EQ(s->test, 0, hmm_range_register(&s->range, &s->device->mirror,
+						       &s->record));
 }
 
 static void plain_event(struct subject *s)

@@ -543,7 +543,7 @@ static void fault_while_exiting(struct kunit *test)
 		atomic_set(&device->nr_released, 0);
 		if (mmu_notifier_register(&exit->notifier, mm) ||
 		    hmm_kunit_device_register(device, mm, addr, NPAGES) ||
-		    hmm_range_register(&exit->range, &device->mirror))
+		    hmm_range_register(&exit->range, &device->mirror, NULL))
 			break;
 		complete(&exit->begin);
 		fsleep(round % 100);

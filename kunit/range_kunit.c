@@ -46,7 +46,7 @@ static struct subject *subject(struct kunit *test)
 	range->end = addr + NPAGES * PAGE_SIZE;
 	range->hmm_pfns = subject->pfns;
 	range->default_flags = REQ_READ;
-	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(range, &subject->device->mirror));
+	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(range, &subject->device->mirror, NULL));
 	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, subject_unregister,
 							   subject));
 	return subject;
@@ -108,7 +108,7 @@ static void refused(struct kunit *test)
 			.end = ranges[i].end,
 		};
 
-		KUNIT_EXPECT_EQ_MSG(test, hmm_range_register(&range, mirror),
+		KUNIT_EXPECT_EQ_MSG(test, hmm_range_register(&range, mirror, NULL),
 				    ranges[i].ret, "range %d", i);
 		if (ranges[i].ret)
 			KUNIT_EXPECT_PTR_EQ(test, range.notifier, NULL);
@@ -116,7 +116,7 @@ static void refused(struct kunit *test)
 			hmm_range_unregister(&range);
 	}
 
-	KUNIT_EXPECT_EQ(test, -EBUSY, hmm_range_register(&s->range, mirror));
+	KUNIT_EXPECT_EQ(test, -EBUSY, hmm_range_register(&s->range, mirror, NULL));
 	hmm_range_unregister(&s->range);
 	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_range_wait_until_valid(&s->range, TIMEOUT));
 	kunit_warning_suppress(test) {
@@ -399,7 +399,7 @@ static void repeated(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, repeater->wait(&s->range));
 	msleep(jiffies_to_msecs(2 * TIMEOUT));
 	hmm_range_unregister(&s->range);
-	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(&s->range, &s->device->mirror));
+	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(&s->range, &s->device->mirror, NULL));
 	KUNIT_EXPECT_EQ(test, 0, repeater->wait(&s->range));
 	KUNIT_EXPECT_TRUE(test, valid(s));
 }
@@ -462,6 +462,15 @@ static void failed(struct kunit *test)
 	mmap_read_unlock(current->mm);
 	KUNIT_EXPECT_FALSE(test, valid(s));
 
+	range->end = end - PAGE_SIZE;
+	KUNIT_EXPECT_EQ(test, 0, fault(range));
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	range->end = end + PAGE_SIZE;
+	mmap_read_lock(current->mm);
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_range_fault(range));
+	mmap_read_unlock(current->mm);
+	KUNIT_EXPECT_FALSE(test, valid(s));
+	range->end = end;
 	KUNIT_EXPECT_EQ(test, 0, hmm_range_snapshot(range));
 	KUNIT_EXPECT_TRUE(test, valid(s));
 	range->end = end + PAGE_SIZE;

@@ -6,63 +6,65 @@
  *
  * Modelled
  *
- *	One mm; one mirror, the only notifier in the page of interest, with a record
- *	for each of two faulters; invalidators, whose events nest and overlap. Each
- *	step that locks make indivisible is one atomic step, as what is written in it
- *	is read by others under the same lock, or is one word. The driver's lock is a
- *	variable where something may happen while it is held.
+ *	One mm; one mirror with a record for each of two faulters; two invalidators,
+ *	whose events nest and overlap. What a lock makes indivisible is one step, as
+ *	those who look at it have that lock too, or look at one word of it. The
+ *	driver's lock is a variable, as entries may change while its holder uses the
+ *	array.
  *
  *	An entry of the page tables that changes gets a value that it has never had.
- *	So "the array has what the page tables have" is one bit for each faulter and
- *	page, which a step of a walk sets and a change clears: has[].
+ *	So whether the array says of a page what the page tables do is one bit: has[],
+ *	which a step of a walk sets and a change clears.
  *
- *	Events that a walk causes itself are those of an invalidator that happen
- *	between two of its steps.
+ *	The rest of a walk that is broken off stays in todo, and is in the next take.
+ *	It makes no difference that it goes through the record in between.
+ *
+ *	Events that a walk causes itself are those of an invalidator between two of
+ *	its steps. Memory is sequentially consistent.
  *
  * Checked
  *
  *	What the driver uses under its lock is true, until it gives the lock back.
- *	All processes come to their end. With the option NP of pan: there is no
- *	endless run without a walk that is broken off.
+ *	All processes come to their end: no faulter waits for ever.
+ *	With the option NP of pan: no faulter goes round for ever, unless its walks
+ *	are broken off for ever.
  *
  * Bounds, and why they suffice
  *
- *	Two pages: no decision depends on has[], and no page on another one but by
- *	whether a record is empty and how far a walk is. An array is stale for one
- *	page; the other stands for all the rest, before or behind it.
- *	For the same reason all pages of an event may change in one step, and once.
- *	Two faulters: they meet in log_seq and in the driver's lock only.
- *	CALLS calls for each, as a second one tells what the first left behind.
- *	EVENTS events for each of two invalidators: two that overlap share a sequence,
- *	a third may overlap one of them, or follow with a sequence of its own.
+ *	Two pages: IT, the one for which an array gets stale, and REST. has[] decides
+ *	nothing; what decides is whether a record is empty, and how far a walk is, for
+ *	which one other page can stand for all. IT may be any page, as walks go in any
+ *	order, and has[] is that of IT. For the same reason an event changes its pages
+ *	in one step, and once: the last of the changes.
+ *	Two faulters: they meet in log_seq and the driver's lock, and nowhere else.
+ *	CALLS for each, not counting those whose result was not valid: two with REUSE.
+ *	Without, a call begins with nothing of those before: one may begin at any time.
+ *	EVENTS in all: two that overlap share a sequence; a third overlaps one of them
+ *	only, or both, or comes before or after with one of its own. scripts/model says
+ *	where there are two; with FILTER a migration is the third.
  *	Sequences do not wrap. Walks are broken off any number of times.
  *
- * Options
+ * Options of the right design
  *
  *	REUSE		record and array live on from call to call
  *	PLAIN		callbacks use mmu_interval_set_seq()
- *	CATCH_UP	a take brings log_seq up to date, for all records
- *	PARTS		a take may leave pages in the record, for the next take
- *	OTHERS		events also of another notifier, and of none
- *	FILTER		the driver migrates, and ignores the events of that
+ *	CATCH_UP	takes bring log_seq up to date, and then all records
+ *	PARTS		takes may leave pages in the record; the next one comes at once
+ *	OTHERS		also events that only another notifier has to know of, or none
+ *	FILTER		the driver migrates, and its callback ignores the events of that
  *
- *	Those that begin with WRONG_ are designs that must be found wrong. Each
- *	changes the text where it is named.
+ * Wrong designs
+ *
+ *	WRONG_TAKE_FIRST	take, then read_begin; inv == seq ends the call
+ *	WRONG_SHARED		one record for both faulters
+ *	WRONG_NO_SEQ		take whatever the sequence is
+ *	WRONG_PLAIN		PLAIN, and log_seq is not looked at
+ *	WRONG_FILTER		REUSE and FILTER without hmm_mirror_forget()
+ *	WRONG_BOOLEAN		valid if no event goes on now
+ *	WRONG_CATCH_UP		PLAIN and CATCH_UP of the own record only
+ *	WRONG_MUTEX		a migration may come between a call and the use
+ *	WRONG_MIXED		some callbacks are as with PLAIN, others not
  */
-
-#ifndef CALLS
-#ifdef REUSE
-#define CALLS 2
-#else
-#define CALLS 1
-#endif
-#endif
-#ifndef EVENTS
-#define EVENTS 3
-#endif
-#define IT 1
-#define REST 2
-#define ALL (IT | REST)
 
 #ifdef WRONG_FILTER
 #define REUSE
@@ -80,6 +82,20 @@
 #define CATCH_UP
 #endif
 
+#ifndef CALLS
+#ifdef REUSE
+#define CALLS 2
+#else
+#define CALLS 1
+#endif
+#endif
+#ifndef EVENTS
+#define EVENTS 3
+#endif
+#define IT 1
+#define REST 2
+#define ALL (IT | REST)
+
 /* The mm: odd while an event goes on that a notifier has to know of. */
 byte subs_seq = 2;
 byte active_events;
@@ -93,11 +109,11 @@ bool has[2];
 bool user_lock;
 byte events;
 
-/* Calls go on, or a migration does, not both. */
+/* Calls go on, or a migration does, not both. More than a mutex allows, of calls. */
 unsigned callers : 2;
 bool migrating;
 
-/* Other pages of a record are in a take than those that are left to one that follows. */
+/* What has a choice in it cannot be a d_step. */
 #ifdef PARTS
 #define STEP atomic
 #else
@@ -118,8 +134,8 @@ bool migrating;
 #endif
 
 /*
- * When a round is over. That pages are pending is no reason for another one in the
- * right design, with whole takes: RETRY tells it. It is what would save TAKE_FIRST.
+ * Whether there is another round. In the right design RETRY alone would do, if takes are
+ * whole. What is pending would save WRONG_TAKE_FIRST, though not with PLAIN.
  */
 #if defined(WRONG_TAKE_FIRST) || defined(WRONG_BOOLEAN)
 #define ROUND_IS_VOID RETRY
@@ -152,8 +168,15 @@ inline inv_end()
 inline set_seq(seq, pages)
 {
 #ifndef PLAIN
+#ifdef WRONG_MIXED
+	if
+	:: _pid == 2 -> record_all(pages | MISSED); log_seq = seq
+	:: else
+	fi;
+#else
 	record_all(pages | MISSED);
 	log_seq = seq;
+#endif
 #endif
 	inv = seq
 }
@@ -232,7 +255,7 @@ begin:
 	active_events == 0;
 #else
 	seq = inv;
-	/* subs_seq does not come back to seq: that it was another one is no matter. */
+	/* If it is another one it stays so, for it only grows: no need to compare twice. */
 	subs_seq != seq;
 #endif
 
