@@ -197,8 +197,7 @@ static void beside_writer(struct kunit *test)
 
 /*
  * Beside the range, but under the same notifier, pages come and go all the time. The
- * driver faults the range under the mmap lock until it is valid, or gives up: how often,
- * and how many entries of the array were stored all in all, told by sentinels.
+ * driver faults the range until it is valid, or gives up: how often, and how many entries of the array were stored all in all, told by sentinels.
  */
 #define STREAM_PAGES (SZ_1G / PAGE_SIZE)
 #define STREAM_ROUNDS 200
@@ -244,6 +243,30 @@ static unsigned long stored(struct hmm_range *range)
 	return nr;
 }
 
+#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
+static bool stream_valid(struct hmm_range *range, void *keeper)
+{
+	struct hmm_kunit_device *device = keeper;
+	bool valid;
+
+	mutex_lock(&device->lock);
+	valid = hmm_range_valid(range);
+	mutex_unlock(&device->lock);
+	return valid;
+}
+#else
+static bool stream_valid(struct hmm_range *range, void *keeper)
+{
+	struct hmm_kunit_mirror *mirror = keeper;
+	bool valid;
+
+	spin_lock(&mirror->lock);
+	valid = !mmu_interval_read_retry(range->notifier, range->notifier_seq);
+	spin_unlock(&mirror->lock);
+	return valid;
+}
+#endif
+
 static void beside_stream(struct kunit *test)
 {
 	unsigned long addr = hmm_kunit_anon(test, STREAM_PAGES + HMM_KUNIT_TABLE), entries = 0;
@@ -254,6 +277,7 @@ static void beside_stream(struct kunit *test)
 	};
 	struct hmm_range range;
 	struct hmm_kunit_mirror *mirror;
+	void *keeper;
 	bool valid = false;
 	u64 ns;
 	int ret;
@@ -269,8 +293,10 @@ static void beside_stream(struct kunit *test)
 	range = mirror->range;
 	range.end = addr + STREAM_PAGES * PAGE_SIZE;
 	stored(&range);
+	keeper = mirror;
 #ifdef CONFIG_HMM_KUNIT_HAS_RECORD
 	device = hmm_kunit_device_of(test, addr, STREAM_PAGES + HMM_KUNIT_TABLE);
+	keeper = device;
 	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(&range, &device->mirror, &record));
 #endif
 	init_completion(&stream.done);
@@ -280,23 +306,11 @@ static void beside_stream(struct kunit *test)
 
 	ns = ktime_get_ns();
 	do {
-		range.notifier_seq = mmu_interval_read_begin(range.notifier);
-		mmap_read_lock(current->mm);
-		ret = hmm_range_fault(&range);
-		mmap_read_unlock(current->mm);
+		ret = hmm_range_fault_unlocked_timeout(&range, HZ);
 		rounds++;
+		if (!ret)
+			valid = stream_valid(&range, keeper);
 		entries += stored(&range);
-		if (ret)
-			continue;
-#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
-		mutex_lock(&device->lock);
-		valid = hmm_range_valid(&range);
-		mutex_unlock(&device->lock);
-#else
-		spin_lock(&mirror->lock);
-		valid = !mmu_interval_read_retry(range.notifier, range.notifier_seq);
-		spin_unlock(&mirror->lock);
-#endif
 	} while (!valid && rounds < STREAM_ROUNDS && (!ret || ret == -EBUSY));
 	ns = ktime_get_ns() - ns;
 	WRITE_ONCE(stream.stop, true);
