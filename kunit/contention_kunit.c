@@ -197,7 +197,8 @@ static void beside_writer(struct kunit *test)
 
 /*
  * Beside the range, but under the same notifier, pages come and go all the time. The
- * driver faults the range until it is valid, or gives up: how often, and how many entries of the array were stored all in all, told by sentinels.
+ * driver faults the range until it is valid, or gives up: how often, and how many entries
+ * of the array were stored all in all, told by sentinels.
  */
 #define STREAM_PAGES (SZ_1G / PAGE_SIZE)
 #define STREAM_ROUNDS 200
