@@ -270,7 +270,8 @@ static void keeper_end(void *data)
 	hmm_range_unregister(&((struct keeper *)data)->range);
 }
 
-static struct keeper *keeper(struct kunit *test, unsigned long addr, unsigned long npages)
+static struct keeper *keeper(struct kunit *test, unsigned long addr, unsigned long npages,
+			     bool keep)
 {
 	struct keeper *keeper = kunit_kzalloc(test, sizeof(*keeper), GFP_KERNEL);
 
@@ -279,7 +280,7 @@ static struct keeper *keeper(struct kunit *test, unsigned long addr, unsigned lo
 	keeper->range = hmm_kunit_mirror(test, addr, npages, REQ_WRITE)->range;
 	keeper->device = hmm_kunit_device_of(test, addr, npages);
 	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(&keeper->range, &keeper->device->mirror,
-						    &keeper->record));
+						    keep ? &keeper->record : NULL));
 	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, keeper_end, keeper));
 	return keeper;
 }
@@ -305,7 +306,8 @@ struct keeper {
 	struct hmm_kunit_mirror *mirror;
 };
 
-static struct keeper *keeper(struct kunit *test, unsigned long addr, unsigned long npages)
+static struct keeper *keeper(struct kunit *test, unsigned long addr, unsigned long npages,
+			     bool keep)
 {
 	struct keeper *keeper = kunit_kzalloc(test, sizeof(*keeper), GFP_KERNEL);
 
@@ -342,7 +344,7 @@ static void refault(struct kunit *test, const char *what, unsigned long npages)
 	if (totalram_pages() < 2 * npages)
 		kunit_skip(test, "not enough memory");
 	addr = hmm_kunit_anon(test, npages);
-	k = keeper(test, addr, npages);
+	k = keeper(test, addr, npages, true);
 	KUNIT_ASSERT_EQ(test, 0, keeper_fault(k));
 	hmm_kunit_madvise(test, addr + npages / 2 * PAGE_SIZE, 1, MADV_DONTNEED);
 	report_npages(test, what, keeper_fault, k, 1);
@@ -370,7 +372,8 @@ static void cow_unlocked(struct kunit *test, const char *what, unsigned long npa
 
 	for (unsigned long i = 0; i < npages; i++)
 		KUNIT_ASSERT_EQ(test, hmm_kunit_read(test, addr + i * PAGE_SIZE), 0);
-	report_npages(test, what, keeper_fault, keeper(test, addr, npages), npages);
+	report_npages(test, what, keeper_fault, keeper(test, addr, npages, true),
+		      npages);
 }
 
 static void cow_4_tables(struct kunit *test)
@@ -381,6 +384,22 @@ static void cow_4_tables(struct kunit *test)
 static void cow_32_tables(struct kunit *test)
 {
 	cow_unlocked(test, "COW in 32 page tables, unlocked", 32 * HMM_KUNIT_TABLE);
+}
+
+/* All is there, and nothing happens to it: with a mirror, and without. */
+static void present(struct kunit *test)
+{
+	const unsigned long npages = HMM_KUNIT_TABLE;
+	unsigned long addr = hmm_kunit_anon(test, npages);
+	struct hmm_kunit_mirror *mirror = hmm_kunit_mirror(test, addr, npages, REQ_WRITE);
+	struct run run = { range_fault_unlocked, mirror };
+	struct keeper *k;
+
+	KUNIT_ASSERT_EQ(test, 0, range_fault_unlocked(mirror));
+	report_npages(test, "512 pages are there, a call", run_mirror, &run, 1);
+	k = keeper(test, addr, npages, false);
+	KUNIT_ASSERT_EQ(test, 0, keeper_fault(k));
+	report_npages(test, "the same, in a mirror, a call", keeper_fault, k, 1);
 }
 
 static struct kunit_case hmm_bench_cases[] = {
@@ -396,6 +415,7 @@ static struct kunit_case hmm_bench_cases[] = {
 	KUNIT_CASE(one_hole),
 	KUNIT_CASE(lock_drops_512),
 	KUNIT_CASE(lock_drops_2048),
+	KUNIT_CASE(present),
 	KUNIT_CASE(refault_2m),
 	KUNIT_CASE(refault_64m),
 	KUNIT_CASE(refault_1g),
