@@ -341,6 +341,7 @@ static void refault(struct kunit *test, const char *what, unsigned long npages)
 	unsigned long addr;
 	struct keeper *k;
 
+	hmm_kunit_needs_events(test);
 	if (totalram_pages() < 2 * npages)
 		kunit_skip(test, "not enough memory");
 	addr = hmm_kunit_anon(test, npages);

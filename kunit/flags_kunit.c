@@ -127,6 +127,7 @@ static void try_write(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, -EFAULT, call->fault(mirror));
 }
 
+#ifdef CONFIG_X86_USER_SHADOW_STACK
 /* A shadow stack is one that a device may read. */
 static void try_write_shadow_stack(struct kunit *test)
 {
@@ -135,8 +136,6 @@ static void try_write_shadow_stack(struct kunit *test)
 	struct hmm_kunit_mirror *mirror;
 	struct vm_area_struct *vma;
 
-	if (!VM_SHADOW_STACK)
-		kunit_skip(test, "no shadow stacks");
 	for (unsigned long i = 0; i < NPAGES; i++)
 		hmm_kunit_write(test, addr + i * PAGE_SIZE, i);
 	mmap_write_lock(current->mm);
@@ -152,6 +151,7 @@ static void try_write_shadow_stack(struct kunit *test)
 	vm_flags_clear(vma, VM_SHADOW_STACK);
 	mmap_write_unlock(current->mm);
 }
+#endif
 
 /* Without an array pages are faulted, and what is valid of them is that they are there. */
 static void no_array(struct kunit *test)
@@ -316,7 +316,9 @@ static struct kunit_case hmm_flags_cases[] = {
 	KUNIT_CASE_PARAM(output_only, fill_gen_params),
 #ifdef CONFIG_HMM_KUNIT_HAS_FLAGS
 	KUNIT_CASE_PARAM(try_write, call_gen_params),
+#ifdef CONFIG_X86_USER_SHADOW_STACK
 	KUNIT_CASE_PARAM(try_write_shadow_stack, call_gen_params),
+#endif
 	KUNIT_CASE_PARAM(no_array, call_gen_params),
 	KUNIT_CASE_PARAM(refused, call_gen_params),
 	KUNIT_CASE(map_store),
