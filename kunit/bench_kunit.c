@@ -161,6 +161,24 @@ static void cold_order0_read(struct kunit *test)
 	      REQ_READ);
 }
 
+/* As many as a driver asks for at once; the page table is there. The least of five. */
+static void cold_16(struct kunit *test)
+{
+	const unsigned long npages = 16;
+	unsigned long addr = hmm_kunit_anon(test, npages);
+	struct hmm_kunit_mirror *mirror = hmm_kunit_mirror(test, addr, npages, REQ_WRITE);
+	struct run run = { range_fault_unlocked, mirror };
+	u64 least = U64_MAX;
+
+	KUNIT_ASSERT_EQ(test, 0, range_fault_unlocked(mirror));
+	for (unsigned int round = 0; round < 5; round++) {
+		hmm_kunit_madvise(test, addr, npages, MADV_DONTNEED);
+		least = min(least, measure(test, run_mirror, &run));
+	}
+	print(test, "order-0, cold write of 16 pages", least, npages);
+	hmm_kunit_expect_mapped(test, mirror);
+}
+
 static void cold_thp(struct kunit *test)
 {
 	unsigned long addr = hmm_kunit_thp(test, NPAGES);
@@ -424,6 +442,7 @@ static void present(struct kunit *test)
 static struct kunit_case hmm_bench_cases[] = {
 	KUNIT_CASE(cold_order0),
 	KUNIT_CASE(cold_order0_read),
+	KUNIT_CASE(cold_16),
 	KUNIT_CASE(cold_thp),
 	KUNIT_CASE(cold_hugetlb),
 	KUNIT_CASE(cold_gigantic),

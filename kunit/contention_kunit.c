@@ -15,6 +15,7 @@
 #include <linux/sizes.h>
 #include <linux/sort.h>
 #include <linux/uaccess.h>
+#include <asm/tlb.h>
 #include <trace/events/mmap_lock.h>
 
 #ifdef CONFIG_HMM_KUNIT_HAS_RECORD
@@ -29,6 +30,17 @@
 static int range_fault_unlocked(struct hmm_kunit_mirror *mirror)
 {
 	return hmm_range_fault_unlocked_timeout(&mirror->range, 0);
+}
+
+/* What HMM is measured by: the same, by the CPU. */
+static int cpu_fault(struct hmm_kunit_mirror *mirror)
+{
+	unsigned long zero = 0, addr;
+
+	for (addr = mirror->range.start; addr < mirror->range.end; addr += PAGE_SIZE)
+		if (copy_to_user((void __user *)addr, &zero, sizeof(zero)))
+			return -EFAULT;
+	return 0;
 }
 
 struct lock_count {
@@ -84,21 +96,55 @@ static void mmap_locks(struct kunit *test)
 		     mirror);
 }
 
-/*
- * Changes the address space until it is told to stop: maps and unmaps memory beside
- * what is mirrored, or has the VMA that is mirrored become two, and one again.
- */
+/* Changes the address space, by @change, until it is told to stop. */
 struct mapper {
 	struct mm_struct *mm;
-	unsigned long same_vma;	/* the address of a page in that, or 0 */
+	void (*change)(struct mapper *mapper);
+	unsigned long addr;	/* of what @change changes, if that stays */
 	struct completion done;
 	bool stop;
 	unsigned long nr;
 };
 
+/* Map and unmap a little: nothing that could become one VMA with that of the test. */
+static void change_mapping(struct mapper *mapper)
+{
+	unsigned long addr = vm_mmap(NULL, 0, NPAGES * PAGE_SIZE, PROT_READ | PROT_EXEC,
+				     MAP_PRIVATE | MAP_ANONYMOUS, 0);
+
+	if (!IS_ERR_VALUE(addr))
+		vm_munmap(addr, NPAGES * PAGE_SIZE);
+}
+
 #ifdef MODULE
-#define do_madvise(...) do { } while (0)	/* the case is skipped */
+#define do_madvise(...) do { } while (0)	/* the cases are skipped */
+#define change_prot NULL
+#else
+/* The protection of a lot of memory, as mprotect() does: the mmap lock is held for long. */
+static void change_prot(struct mapper *mapper)
+{
+	struct mm_struct *mm = mapper->mm;
+	struct vm_area_struct *vma, *prev = NULL;
+	struct vma_iterator vmi;
+	struct mmu_gather tlb;
+
+	mmap_write_lock(mm);
+	vma_iter_init(&vmi, mm, mapper->addr);
+	vma = vma_next(&vmi);
+	tlb_gather_mmu(&tlb, mm);
+	mprotect_fixup(&vmi, &tlb, vma, &prev, vma->vm_start, vma->vm_end,
+		       vma->vm_flags ^ VM_WRITE);
+	tlb_finish_mmu(&tlb);
+	mmap_write_unlock(mm);
+}
 #endif
+
+/* Have a VMA become two, and one again. */
+static void change_vma(struct mapper *mapper)
+{
+	do_madvise(mapper->mm, mapper->addr, PAGE_SIZE,
+		   mapper->nr & 1 ? MADV_DONTFORK : MADV_DOFORK);
+}
 
 static int mapper_thread(void *data)
 {
@@ -108,18 +154,7 @@ static int mapper_thread(void *data)
 	while (!READ_ONCE(mapper->stop)) {
 		mapper->nr++;
 		cond_resched();
-		if (mapper->same_vma) {
-			do_madvise(mapper->mm, mapper->same_vma, PAGE_SIZE,
-				   mapper->nr & 1 ? MADV_DONTFORK : MADV_DOFORK);
-			continue;
-		}
-		/* Nothing that could become one VMA with that of the test. */
-		unsigned long addr = vm_mmap(NULL, 0, NPAGES * PAGE_SIZE,
-					     PROT_READ | PROT_EXEC,
-					     MAP_PRIVATE | MAP_ANONYMOUS, 0);
-
-		if (!IS_ERR_VALUE(addr))
-			vm_munmap(addr, NPAGES * PAGE_SIZE);
+		mapper->change(mapper);
 	}
 	kthread_unuse_mm(mapper->mm);
 	complete(&mapper->done);
@@ -131,10 +166,27 @@ static int compare(const void *a, const void *b)
 	return cmp_int(*(const u64 *)a, *(const u64 *)b);
 }
 
-/* The median of five times of a fifth of a second. */
+/*
+ * What is cold has never been there, for as long as possible: who takes it away invalidates
+ * the range, and an invalidation does not end before all others of the process that have
+ * begun meanwhile.
+ */
+#define COLD_PAGES (SZ_256M / PAGE_SIZE)
+
+static void next_range(struct kunit *test, struct hmm_range *range, unsigned long addr)
+{
+	range->start = range->end;
+	if (range->start == addr + COLD_PAGES * PAGE_SIZE) {
+		hmm_kunit_madvise(test, addr, COLD_PAGES, MADV_DONTNEED);
+		range->start = addr;
+	}
+	range->end = range->start + NPAGES * PAGE_SIZE;
+}
+
+/* The median of five times of a fifth of a second; of cold memory from @cold on, if any. */
 static void report_time(struct kunit *test, const char *what,
 			int (*run)(struct hmm_kunit_mirror *mirror),
-			struct hmm_kunit_mirror *mirror, bool cold)
+			struct hmm_kunit_mirror *mirror, unsigned long cold)
 {
 	u64 ns[5];
 
@@ -147,8 +199,7 @@ static void report_time(struct kunit *test, const char *what,
 			u64 begin;
 
 			if (cold)
-				hmm_kunit_madvise(test, mirror->range.start, NPAGES,
-						  MADV_DONTNEED);
+				next_range(test, &mirror->range, cold);
 			begin = ktime_get_ns();
 			KUNIT_ASSERT_EQ(test, 0, run(mirror));
 			ns[i] += ktime_get_ns() - begin;
@@ -160,10 +211,18 @@ static void report_time(struct kunit *test, const char *what,
 	kunit_info(test, "bench: %s: %llu.%02u", what, ns[2] / 100, (u32)(ns[2] % 100));
 }
 
-static void start(struct kunit *test, struct mapper *mapper)
+static struct mapper *start(struct kunit *test, void (*change)(struct mapper *mapper),
+			    unsigned long addr)
 {
+	struct mapper *mapper = kunit_kzalloc(test, sizeof(*mapper), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, mapper);
+	mapper->mm = current->mm;
+	mapper->change = change;
+	mapper->addr = addr;
 	init_completion(&mapper->done);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(kthread_run(mapper_thread, mapper, "mapper")));
+	return mapper;
 }
 
 static void stop(struct kunit *test, struct mapper *mapper)
@@ -173,26 +232,43 @@ static void stop(struct kunit *test, struct mapper *mapper)
 	KUNIT_EXPECT_GT(test, mapper->nr, 0);
 }
 
+static void report_times(struct kunit *test, const char *fault, const char *snapshot,
+			 struct hmm_kunit_mirror *mirror, unsigned long cold)
+{
+	report_time(test, fault, range_fault_unlocked, mirror, cold);
+	report_time(test, snapshot, hmm_kunit_snapshot, mirror, 0);
+}
+
 static void beside_writer(struct kunit *test)
 {
-	unsigned long addr = hmm_kunit_anon(test, 2 * NPAGES);
-	struct hmm_kunit_mirror *mirror = hmm_kunit_mirror(test, addr, NPAGES, REQ_WRITE);
-	struct mapper elsewhere = { .mm = current->mm };
-	struct mapper same_vma = { .mm = current->mm,
-				   .same_vma = addr + (2 * NPAGES - 1) * PAGE_SIZE };
+	unsigned long addr = hmm_kunit_anon(test, COLD_PAGES + 1), other;
+	struct hmm_kunit_mirror *mirror;
+	struct mapper *mapper;
 
+	mirror = hmm_kunit_mirror(test, addr, COLD_PAGES, REQ_WRITE);
+	hmm_kunit_write(test, addr + COLD_PAGES * PAGE_SIZE, 0);
+	/* What the guest has never touched costs the host a fault, too. */
 	KUNIT_ASSERT_EQ(test, 0, range_fault_unlocked(mirror));
-	report_time(test, "ns, fault", range_fault_unlocked, mirror, true);
-	report_time(test, "ns, snapshot", hmm_kunit_snapshot, mirror, false);
+	report_times(test, "ns, fault", "ns, snapshot", mirror, addr);
+	report_time(test, "ns, CPU fault", cpu_fault, mirror, addr);
 
-	start(test, &elsewhere);
-	report_time(test, "ns, fault beside a writer", range_fault_unlocked, mirror, true);
-	report_time(test, "ns, snapshot beside a writer", hmm_kunit_snapshot, mirror, false);
-	stop(test, &elsewhere);
+	mapper = start(test, change_mapping, 0);
+	report_times(test, "ns, fault beside mmap()", "ns, snapshot beside mmap()", mirror, addr);
+	stop(test, mapper);
 
-	start(test, &same_vma);
-	report_time(test, "ns, fault, writer of the VMA", range_fault_unlocked, mirror, true);
-	stop(test, &same_vma);
+	other = vm_mmap(NULL, 0, SZ_64M, PROT_READ | PROT_WRITE | PROT_EXEC,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, 0);
+	KUNIT_ASSERT_FALSE(test, IS_ERR_VALUE(other));
+	mapper = start(test, change_prot, other);
+	report_times(test, "ns, fault beside mprotect()", "ns, snapshot beside mprotect()",
+		     mirror, addr);
+	stop(test, mapper);
+
+	mapper = start(test, change_vma, addr + COLD_PAGES * PAGE_SIZE);
+	report_times(test, "ns, fault, the VMA changes", "ns, snapshot, the VMA changes",
+		     mirror, addr);
+	report_time(test, "ns, CPU fault, the VMA changes", cpu_fault, mirror, addr);
+	stop(test, mapper);
 }
 
 /*
