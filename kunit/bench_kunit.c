@@ -8,11 +8,14 @@
  * it runs.
  */
 #include <linux/delay.h>
+#include <linux/hmm-dma.h>
 #include <linux/ktime.h>
 #include <linux/math64.h>
 #include <linux/mman.h>
+#include <linux/pci-p2pdma.h>
 #include <linux/sizes.h>
 
+#include "edu.h"
 #ifdef CONFIG_HMM_KUNIT_HAS_RECORD
 #include "device.h"
 #else
@@ -439,6 +442,151 @@ static void present(struct kunit *test)
 	report_npages(test, "the same, in a mirror, a call", keeper_fault, k, 1);
 }
 
+#ifdef CONFIG_HMM_KUNIT_HAS_EDU
+/*
+ * Memory that is there is mapped for a device behind an IOMMU, and unmapped: as a range,
+ * if HMM can, and page by page. How often the IOMMU is told to map something, and to
+ * forget what it has cached, is counted apart, for counting takes its time too.
+ */
+struct dma {
+	struct device *dev;
+	struct hmm_dma_map map;
+	struct hmm_range *range;
+	unsigned long npages;
+};
+
+static int dma_map_pages(void *data)
+{
+	struct pci_p2pdma_map_state p2pdma_state = {};
+	struct dma *dma = data;
+
+	for (unsigned long i = 0; i < dma->npages; i++)
+		if (hmm_dma_map_pfn(dma->dev, &dma->map, i, &p2pdma_state) ==
+		    DMA_MAPPING_ERROR)
+			return -EIO;
+	return 0;
+}
+
+static int dma_unmap_pages(void *data)
+{
+	struct dma *dma = data;
+
+	for (unsigned long i = 0; i < dma->npages; i++)
+		hmm_dma_unmap_pfn(dma->dev, &dma->map, i);
+	return 0;
+}
+
+#ifdef CONFIG_HMM_KUNIT_HAS_DMA
+static int dma_map_range(void *data)
+{
+	struct dma *dma = data;
+
+	return hmm_dma_map_commit(dma->dev, &dma->map, dma->range);
+}
+
+static int dma_unmap_range(void *data)
+{
+	struct dma *dma = data;
+
+	hmm_range_dma_unmap(dma->dev, &dma->map, dma->range->start, dma->range->end);
+	return 0;
+}
+
+static int dma_alloc(struct dma *dma)
+{
+	return hmm_dma_map_alloc_range(dma->dev, &dma->map, dma->range->start,
+				       dma->range->end, PAGE_SIZE);
+}
+#else
+#define dma_map_range	dma_map_pages
+#define dma_unmap_range	dma_unmap_pages
+
+static int dma_alloc(struct dma *dma)
+{
+	return hmm_dma_map_alloc(dma->dev, &dma->map, dma->npages, PAGE_SIZE);
+}
+#endif
+
+static void __printf(5, 6)
+report_dma(struct kunit *test, struct dma *dma, int (*run)(void *data),
+	   unsigned long npages, const char *fmt, ...)
+{
+	char what[64];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(what, sizeof(what), fmt, args);
+	va_end(args);
+	report_npages(test, what, run, dma, npages);
+}
+
+static void dma(struct kunit *test, const char *what, unsigned long addr,
+		unsigned long npages)
+{
+	struct hmm_kunit_mirror *mirror = hmm_kunit_mirror(test, addr, npages, REQ_WRITE);
+	struct dma dma = {
+		.dev = hmm_kunit_edu(test),
+		.range = &mirror->range,
+		.npages = npages,
+	};
+	struct hmm_kunit_edu_counts counts;
+	const char *size = npages == HMM_KUNIT_TABLE ? "2M" : "64M";
+
+	KUNIT_ASSERT_EQ(test, 0, hmm_kunit_fault(mirror));
+	KUNIT_ASSERT_EQ(test, 0, dma_alloc(&dma));
+	memcpy(dma.map.pfn_list, mirror->range.hmm_pfns, npages * sizeof(*dma.map.pfn_list));
+	/* Once before, for the page tables that stay, and those that go. */
+	dma_map_range(&dma);
+	dma_unmap_range(&dma);
+
+	report_dma(test, &dma, dma_map_range, npages, "DMA map of %s, %s", size, what);
+	report_dma(test, &dma, dma_unmap_range, npages, "DMA unmap of %s, %s", size, what);
+	if (npages > HMM_KUNIT_TABLE) {
+		hmm_kunit_edu_count_begin(test, &counts);
+		dma_map_range(&dma);
+		hmm_kunit_edu_count_end(&counts);
+		kunit_info(test, "bench: links, 64M, %s: %lu.00", what, counts.maps);
+		kunit_info(test, "bench: flushes, map of 64M, %s: %lu.00", what, counts.flushes);
+		hmm_kunit_edu_count_begin(test, &counts);
+		dma_unmap_range(&dma);
+		hmm_kunit_edu_count_end(&counts);
+		kunit_info(test, "bench: flushes, unmap of 64M, %s: %lu.00", what,
+			   counts.flushes);
+
+		memcpy(dma.map.pfn_list, mirror->range.hmm_pfns,
+		       npages * sizeof(*dma.map.pfn_list));
+		report_dma(test, &dma, dma_map_pages, npages, "DMA map of 64M, %s, by pages", what);
+		report_dma(test, &dma, dma_unmap_pages, npages, "DMA unmap of 64M, %s, by pages",
+			   what);
+	}
+	hmm_dma_map_free(dma.dev, &dma.map);
+}
+
+static void dma_order0(struct kunit *test)
+{
+	unsigned long addr = hmm_kunit_anon(test, NPAGES);
+
+	dma(test, "order-0", addr, HMM_KUNIT_TABLE);
+	dma(test, "order-0", addr, NPAGES);
+}
+
+static void dma_thp(struct kunit *test)
+{
+	unsigned long addr = hmm_kunit_thp(test, NPAGES);
+
+	dma(test, "THP", addr, HMM_KUNIT_TABLE);
+	dma(test, "THP", addr, NPAGES);
+}
+
+static void dma_hugetlb(struct kunit *test)
+{
+	unsigned long addr = hmm_kunit_hugetlb(test, NPAGES, PMD_SHIFT - PAGE_SHIFT);
+
+	dma(test, "hugetlb", addr, HMM_KUNIT_TABLE);
+	dma(test, "hugetlb", addr, NPAGES);
+}
+#endif
+
 static struct kunit_case hmm_bench_cases[] = {
 	KUNIT_CASE(cold_order0),
 	KUNIT_CASE(cold_order0_read),
@@ -459,11 +607,20 @@ static struct kunit_case hmm_bench_cases[] = {
 	KUNIT_CASE(refault_1g),
 	KUNIT_CASE(cow_4_tables),
 	KUNIT_CASE(cow_32_tables),
+#ifdef CONFIG_HMM_KUNIT_HAS_EDU
+	KUNIT_CASE(dma_order0),
+	KUNIT_CASE(dma_thp),
+	KUNIT_CASE(dma_hugetlb),
+#endif
 	{}
 };
 
 static struct kunit_suite hmm_bench_suite = {
 	.name = "hmm_bench",
+#ifdef CONFIG_HMM_KUNIT_HAS_EDU
+	.suite_init = hmm_kunit_edu_init,
+	.suite_exit = hmm_kunit_edu_exit,
+#endif
 	.test_cases = hmm_bench_cases,
 };
 

@@ -4,7 +4,7 @@
  *
  * A file of the test's own stands for a file on DAX: its handler maps pages of a
  * pgmap, by PTE, PMD or PUD, as fs/dax.c and drivers/dax/device.c do. Nobody reads
- * or writes them, there is no memory behind. Files on DAX with data in them, and
+ * or writes them, there is no memory behind; but for hmm_kunit_fsdax(). Files on DAX with data in them, and
  * truncate and hole punching, are in vm/fsdax.c.
  */
 #include <linux/memremap.h>
@@ -19,12 +19,13 @@
 
 /*
  * struct dax - a file whose pages are those of a pgmap
+ * @pfn: of the first
  * @order: of the entries that its handler makes
  * @nr_faults: calls of the handler for such an entry
  * @ret: what it returns in place of making one, if not 0
  */
 struct dax {
-	struct hmm_kunit_pgmap *pgmap;
+	unsigned long pfn;
 	unsigned int order;
 	unsigned int nr_faults;
 	vm_fault_t ret;
@@ -35,7 +36,7 @@ struct dax {
 
 static struct page *dax_page(const struct dax *dax, pgoff_t pgoff)
 {
-	return pfn_to_page(PHYS_PFN(dax->pgmap->pgmap.range.start) + pgoff);
+	return pfn_to_page(dax->pfn + pgoff);
 }
 
 static vm_fault_t dax_huge_fault(struct vm_fault *vmf, unsigned int order)
@@ -94,21 +95,13 @@ static void dax_put_folios(void *data)
 		folio_put(page_folio(dax_page(dax, i)));
 }
 
-/* Two entries, of the kind that the parameter says, aligned. */
-static struct dax *dax_map(struct kunit *test)
+/* Map a file of the pages, which nobody else has, aligned. */
+static void dax_map_pages(struct kunit *test, struct dax *dax)
 {
-	const struct dax_param *param = test->param_value;
 	struct vm_area_struct *vma;
-	struct dax *dax;
 
-	dax = kunit_kzalloc(test, sizeof(*dax), GFP_KERNEL);
-	KUNIT_ASSERT_NOT_NULL(test, dax);
-	dax->order = param->order;
-	dax->npages = 2ul << param->order;
-	dax->pgmap = hmm_kunit_pgmap(test, param->type, dax->npages * PAGE_SIZE,
-				     param->order);
 	/* A filesystem that has handed out a page has a reference. */
-	if (param->type == MEMORY_DEVICE_FS_DAX) {
+	if (page_pgmap(dax_page(dax, 0))->type == MEMORY_DEVICE_FS_DAX) {
 		for (unsigned long i = 0; i < dax->npages; i += BIT(dax->order))
 			set_page_count(dax_page(dax, i), 1);
 		KUNIT_ASSERT_EQ(test, 0,
@@ -121,7 +114,7 @@ static struct dax *dax_map(struct kunit *test)
 	hmm_kunit_fput_later(test, dax->file);
 
 	dax->addr = hmm_kunit_mmap(test, dax->file, dax->npages, MAP_SHARED,
-				   PAGE_SIZE << dax->order);
+				   max(PAGE_SIZE << dax->order, PMD_SIZE));
 	mmap_write_lock(current->mm);
 	vma = vma_lookup(current->mm, dax->addr);
 	if (vma) {
@@ -131,7 +124,36 @@ static struct dax *dax_map(struct kunit *test)
 	}
 	mmap_write_unlock(current->mm);
 	KUNIT_ASSERT_NOT_NULL(test, vma);
+}
+
+/* Two entries, of the kind that the parameter says. */
+static struct dax *dax_map(struct kunit *test)
+{
+	const struct dax_param *param = test->param_value;
+	struct hmm_kunit_pgmap *pgmap;
+	struct dax *dax;
+
+	dax = kunit_kzalloc(test, sizeof(*dax), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, dax);
+	dax->order = param->order;
+	dax->npages = 2ul << param->order;
+	pgmap = hmm_kunit_pgmap(test, param->type, dax->npages * PAGE_SIZE, param->order);
+	dax->pfn = PHYS_PFN(pgmap->pgmap.range.start);
+	dax_map_pages(test, dax);
 	return dax;
+}
+
+unsigned long hmm_kunit_fsdax(struct kunit *test, unsigned long npages)
+{
+	struct dax *dax = kunit_kzalloc(test, sizeof(*dax), GFP_KERNEL);
+	struct hmm_kunit_pgmap *pgmap;
+
+	KUNIT_ASSERT_NOT_NULL(test, dax);
+	dax->npages = npages;
+	pgmap = hmm_kunit_pgmap_pmem(test, MEMORY_DEVICE_FS_DAX, npages * PAGE_SIZE);
+	dax->pfn = PHYS_PFN(pgmap->pgmap.range.start);
+	dax_map_pages(test, dax);
+	return dax->addr;
 }
 
 /* The array names the pages of the pgmap, as ordinary memory. */

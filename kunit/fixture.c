@@ -518,15 +518,36 @@ static void hmm_kunit_pgmap_remove(void *data)
 	struct hmm_kunit_pgmap *pgmap = data;
 
 	memunmap_pages(&pgmap->pgmap);
-	release_mem_region(pgmap->res->start, resource_size(pgmap->res));
+	if (pgmap->res)
+		release_mem_region(pgmap->res->start, resource_size(pgmap->res));
+}
+
+static void hmm_kunit_pgmap_init(struct kunit *test, struct hmm_kunit_pgmap *pgmap,
+				 enum memory_type type, u64 start, u64 end,
+				 unsigned int order)
+{
+	void *addr;
+
+	pgmap->pgmap.type = type;
+	pgmap->pgmap.range.start = start;
+	pgmap->pgmap.range.end = end - 1;
+	pgmap->pgmap.nr_range = 1;
+	pgmap->pgmap.vmemmap_shift = order;
+	pgmap->pgmap.ops = &hmm_kunit_pagemap_ops;
+	pgmap->pgmap.owner = pgmap;
+	addr = memremap_pages(&pgmap->pgmap, NUMA_NO_NODE);
+	if (IS_ERR(addr) && pgmap->res)
+		release_mem_region(pgmap->res->start, resource_size(pgmap->res));
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, addr);
+	KUNIT_ASSERT_EQ(test, 0,
+			kunit_add_action_or_reset(test, hmm_kunit_pgmap_remove,
+						  pgmap));
 }
 
 struct hmm_kunit_pgmap *hmm_kunit_pgmap(struct kunit *test, enum memory_type type,
 					unsigned long size, unsigned int order)
 {
 	struct hmm_kunit_pgmap *pgmap;
-	resource_size_t start;
-	void *addr;
 
 	pgmap = kunit_kzalloc(test, sizeof(*pgmap), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, pgmap);
@@ -535,21 +556,32 @@ struct hmm_kunit_pgmap *hmm_kunit_pgmap(struct kunit *test, enum memory_type typ
 		size += PAGE_SIZE << order;
 	pgmap->res = request_free_mem_region(&iomem_resource, size, "hmm_kunit");
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, pgmap->res);
-	start = ALIGN(pgmap->res->start, PAGE_SIZE << order);
-	pgmap->pgmap.type = type;
-	pgmap->pgmap.range.start = start;
-	pgmap->pgmap.range.end = ALIGN_DOWN(pgmap->res->end + 1, PAGE_SIZE << order) - 1;
-	pgmap->pgmap.nr_range = 1;
-	pgmap->pgmap.vmemmap_shift = order;
-	pgmap->pgmap.ops = &hmm_kunit_pagemap_ops;
-	pgmap->pgmap.owner = pgmap;
-	addr = memremap_pages(&pgmap->pgmap, NUMA_NO_NODE);
-	if (IS_ERR(addr))
-		release_mem_region(pgmap->res->start, resource_size(pgmap->res));
-	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, addr);
-	KUNIT_ASSERT_EQ(test, 0,
-			kunit_add_action_or_reset(test, hmm_kunit_pgmap_remove,
-						  pgmap));
+	hmm_kunit_pgmap_init(test, pgmap, type,
+			     ALIGN(pgmap->res->start, PAGE_SIZE << order),
+			     ALIGN_DOWN(pgmap->res->end + 1, PAGE_SIZE << order), order);
+	return pgmap;
+}
+
+static int hmm_kunit_pgmap_find(struct resource *res, void *data)
+{
+	*(struct resource *)data = *res;
+	return 1;
+}
+
+struct hmm_kunit_pgmap *hmm_kunit_pgmap_pmem(struct kunit *test, enum memory_type type,
+					     unsigned long size)
+{
+	struct hmm_kunit_pgmap *pgmap = kunit_kzalloc(test, sizeof(*pgmap), GFP_KERNEL);
+	struct resource res;
+	u64 start;
+
+	KUNIT_ASSERT_NOT_NULL(test, pgmap);
+	if (walk_iomem_res_desc(IORES_DESC_PERSISTENT_MEMORY, IORESOURCE_MEM, 0, -1, &res,
+				hmm_kunit_pgmap_find) != 1)
+		kunit_skip(test, "no persistent memory");
+	start = ALIGN(res.start + resource_size(&res) / 2, SZ_128M);
+	KUNIT_ASSERT_LE(test, start + size - 1, res.end);
+	hmm_kunit_pgmap_init(test, pgmap, type, start, start + size, 0);
 	return pgmap;
 }
 

@@ -186,6 +186,7 @@ void hmm_kunit_kill_task(struct task_struct *task);
 /*
  * struct hmm_kunit_pgmap - memory of a device, with the struct pages of it
  * @pgmap: its owner is this structure
+ * @res: where that is, if it is nothing but addresses
  * @to_ram: what migrate_to_ram() does, given @data
  */
 struct hmm_kunit_pgmap {
@@ -198,6 +199,20 @@ struct hmm_kunit_pgmap {
 /* @size bytes, in folios of @order, of which nobody may touch a single one. */
 struct hmm_kunit_pgmap *hmm_kunit_pgmap(struct kunit *test, enum memory_type type,
 					unsigned long size, unsigned int order);
+/*
+ * The same of memory that is there: the second half of a disk of persistent memory that
+ * nobody uses, and that has no struct pages of its own.
+ */
+struct hmm_kunit_pgmap *hmm_kunit_pgmap_pmem(struct kunit *test, enum memory_type type,
+					     unsigned long size);
+#endif
+
+#ifdef CONFIG_HMM_DAX_KUNIT_TEST
+/*
+ * A shared mapping, aligned to PMD_SIZE, of persistent memory, by PTEs, as of a file on
+ * DAX. What is there is not cleared.
+ */
+unsigned long hmm_kunit_fsdax(struct kunit *test, unsigned long npages);
 #endif
 
 #ifdef CONFIG_FAULT_INJECTION_DEBUG_FS

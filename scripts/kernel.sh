@@ -141,7 +141,7 @@ machine() {
 	qemu-system-x86_64 -nodefaults -no-reboot -nographic \
 		-machine q35,nvdimm=on,accel=tcg -cpu "max,-erms,-fsrm${flavour:+,la57=off}" \
 		-m 4096,slots=2,maxmem=16G \
-		-device intel-iommu -device edu,dma_mask=0xffffffffffffffff \
+		-device intel-iommu,caching-mode=on -device edu,dma_mask=0xffffffffffffffff \
 		-object memory-backend-ram,id=nv0,size=1G -device nvdimm,id=nvd0,memdev=nv0 \
 		-kernel "$(objects "$variant")/arch/x86/boot/bzImage" "$@"
 }
@@ -188,10 +188,12 @@ reason() {
 
 # A line a case: suite.case and how it ends on $engine with $kernel.
 expected() {
-	local column=2
+	local column=2 inject=skip
+	! grep -q '^CONFIG_FAILSLAB=y' "$(objects "$variant")/.config" || inject=pass
 	[ "$engine" = uml ] || column=4
 	[ "$kernel" != base ] || column=$((column + 1))
-	awk -v c=$column '!/^#/ && NF && $c != "-" { print $1, $c }' "$root/configs/expected"
+	awk -v c=$column -v inject=$inject '
+		!/^#/ && NF && $c != "-" { print $1, $c == "inject" ? inject : $c }' "$root/configs/expected"
 }
 
 # What goes wrong above the cases: none ran, a suite failed, a crash.
@@ -241,7 +243,7 @@ summary() {
 	base="$(git -C "$linux" log -1 --format=%s base)"
 	for id in "${runs[@]}"; do
 		[ -s "$results/$id/results.json" ] || continue
-		arch=${id%%-*} branch=${id##*-}
+		arch=${id%%-*} branch=${id##*-} branch=${branch%/*}
 		jq --arg name "$id" --arg arch "${arch/uml/um}" --arg config "configs/${id%-*}.config" \
 			--arg kernel "$base" --arg branch "${branch/series/hmm}" \
 			'.name = $name | . += { arch: $arch, defconfig: $config,
