@@ -4,8 +4,8 @@
  *
  * A file of the test's own stands for a file on DAX: its handler maps pages of a
  * pgmap, by PTE, PMD or PUD, as fs/dax.c and drivers/dax/device.c do. Nobody reads
- * or writes them, there is no memory behind; but for hmm_kunit_fsdax(). Files on DAX with data in them, and
- * truncate and hole punching, are in vm/fsdax.c.
+ * or writes them, there is no memory behind; but for hmm_kunit_fsdax(). Files on DAX
+ * with data in them, and truncate and hole punching, are in vm/fsdax.c.
  */
 #include <linux/memremap.h>
 #include <linux/mm.h>

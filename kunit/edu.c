@@ -7,6 +7,7 @@
 #include <linux/dma-mapping.h>
 #include <linux/io.h>
 #include <linux/pci.h>
+#include <linux/pci-p2pdma.h>
 #include <linux/tracepoint.h>
 
 #include "edu.h"
@@ -69,6 +70,78 @@ static struct pci_driver edu_driver = {
 	.probe = edu_probe,
 	.remove = edu_remove,
 };
+
+/* The second BAR is memory: these devices offer all of it to others. */
+#define PEER_BAR 2
+
+static struct edu_peer {
+	struct pci_dev *pdev;
+	void *page;
+} edu_peers[2];
+
+static int peer_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	struct edu_peer *peer = edu_peers;
+	int ret;
+
+	if (peer->pdev)
+		peer++;
+	if (peer->pdev)
+		return -EBUSY;
+	ret = pcim_enable_device(pdev);
+	if (ret)
+		return ret;
+	ret = pci_p2pdma_add_resource(pdev, PEER_BAR, 0, 0);
+	if (ret)
+		return ret;
+	peer->page = pci_alloc_p2pmem(pdev, PAGE_SIZE);
+	if (!peer->page)
+		return -ENOMEM;
+	peer->pdev = pdev;
+	return 0;
+}
+
+static void peer_remove(struct pci_dev *pdev)
+{
+	struct edu_peer *peer = edu_peers;
+
+	if (peer->pdev != pdev)
+		peer++;
+	pci_free_p2pmem(pdev, peer->page, PAGE_SIZE);
+	peer->pdev = NULL;
+}
+
+static const struct pci_device_id peer_ids[] = {
+	{ PCI_DEVICE(0x1af4, 0x1110) },
+	{ }
+};
+
+static struct pci_driver peer_driver = {
+	.name = "hmm_kunit_peer",
+	.id_table = peer_ids,
+	.probe = peer_probe,
+	.remove = peer_remove,
+};
+
+struct page *hmm_kunit_edu_peer(struct kunit *test, bool reachable, u64 *bus_addr)
+{
+	struct pci_bus *above;
+
+	hmm_kunit_edu(test);
+	above = edu.pdev->bus->parent;
+	for (int i = 0; i < ARRAY_SIZE(edu_peers); i++) {
+		struct edu_peer *peer = &edu_peers[i];
+		phys_addr_t offset;
+
+		if (!peer->pdev || (above && peer->pdev->bus->parent == above) != reachable)
+			continue;
+		offset = page_to_phys(virt_to_page(peer->page)) -
+			 pci_resource_start(peer->pdev, PEER_BAR);
+		*bus_addr = pci_bus_address(peer->pdev, PEER_BAR) + offset;
+		return virt_to_page(peer->page);
+	}
+	kunit_skip(test, "no ivshmem device");
+}
 
 /* The driver of the IOMMU says so in the log only. */
 static atomic_long_t edu_nr_blocked;
@@ -142,7 +215,8 @@ void hmm_kunit_edu_count_begin(struct kunit *test, struct hmm_kunit_edu_counts *
 void hmm_kunit_edu_count_end(struct hmm_kunit_edu_counts *counts)
 {
 	for (int i = 0; i < ARRAY_SIZE(edu_tracepoints); i++)
-		tracepoint_probe_unregister(edu_tracepoints[i].tp, edu_tracepoints[i].probe, counts);
+		tracepoint_probe_unregister(edu_tracepoints[i].tp,
+					    edu_tracepoints[i].probe, counts);
 	tracepoint_synchronize_unregister();
 }
 
@@ -150,7 +224,12 @@ int hmm_kunit_edu_init(struct kunit_suite *suite)
 {
 	int ret = pci_register_driver(&edu_driver);
 
-	if (!ret)
+	if (ret)
+		return ret;
+	ret = pci_register_driver(&peer_driver);
+	if (ret)
+		pci_unregister_driver(&edu_driver);
+	else
 		register_console(&edu_console);
 	return ret;
 }
@@ -158,6 +237,7 @@ int hmm_kunit_edu_init(struct kunit_suite *suite)
 void hmm_kunit_edu_exit(struct kunit_suite *suite)
 {
 	unregister_console(&edu_console);
+	pci_unregister_driver(&peer_driver);
 	pci_unregister_driver(&edu_driver);
 }
 

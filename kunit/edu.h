@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The device whose DMA the suites look at: edu, which qemu has for teaching. It copies up
- * to 4 KiB from a DMA address to a buffer of its own, or from there to a DMA address,
- * takes 100 ms for that (not the last 8 of them: qemu 7.2 stops then), and does not say when the IOMMU has blocked it.
+ * to 4 KiB (qemu 7.2: less than that) from a DMA address to a buffer of its own, or from
+ * there to a DMA address, takes 100 ms for it, and does not say when the IOMMU has
+ * blocked it. And two with memory behind a PCI bus, ivshmem: one on the switch that edu
+ * is on, and one that edu cannot reach.
  */
 #ifndef HMM_KUNIT_EDU_H
 #define HMM_KUNIT_EDU_H
@@ -18,6 +20,12 @@ void hmm_kunit_edu_exit(struct kunit_suite *suite);
 
 /* The device; skips the case where there is none. */
 struct device *hmm_kunit_edu(struct kunit *test);
+
+/*
+ * A page of the memory of another device, and its address on the bus: of the one that
+ * the device can reach, or not. It is there until the suite ends.
+ */
+struct page *hmm_kunit_edu_peer(struct kunit *test, bool reachable, u64 *bus_addr);
 
 /* Have the device read HMM_KUNIT_EDU_BYTES at @addr, and say what it has read. */
 void hmm_kunit_edu_read(struct kunit *test, dma_addr_t addr, void *data);

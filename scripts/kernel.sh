@@ -141,7 +141,15 @@ machine() {
 	qemu-system-x86_64 -nodefaults -no-reboot -nographic \
 		-machine q35,nvdimm=on,accel=tcg -cpu "max,-erms,-fsrm${flavour:+,la57=off}" \
 		-m 4096,slots=2,maxmem=16G \
-		-device intel-iommu,caching-mode=on -device edu,dma_mask=0xffffffffffffffff \
+		-device intel-iommu,caching-mode=on \
+		-device pcie-root-port,id=root,chassis=1 -device x3130-upstream,id=switch,bus=root \
+		-device xio3130-downstream,id=port0,bus=switch,chassis=2 \
+		-device xio3130-downstream,id=port1,bus=switch,chassis=3 \
+		-device edu,dma_mask=0xffffffffffffffff,bus=port0 \
+		-object memory-backend-ram,id=peer0,size=16M,share=on \
+		-device ivshmem-plain,memdev=peer0,bus=port1 \
+		-object memory-backend-ram,id=peer1,size=16M,share=on \
+		-device ivshmem-plain,memdev=peer1 \
 		-object memory-backend-ram,id=nv0,size=1G -device nvdimm,id=nvd0,memdev=nv0 \
 		-kernel "$(objects "$variant")/arch/x86/boot/bzImage" "$@"
 }
