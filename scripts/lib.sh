@@ -264,6 +264,20 @@ sparse_tree() {
 	git reset -q --hard "$(git -C "$build/linux" rev-parse base)"
 }
 
+# exported_symbols TREE: what branch hmm of it exports and base does not, and the files
+# that use it with branch consumers.
+exported_symbols() {
+	local symbol users
+	echo '# Each new export, and who uses it on branch consumers; written by scripts/export.'
+	git -C "$1" diff base hmm -- '*.c' | sed -nE 's/^\+EXPORT_SYMBOL(_GPL)?\((.*)\);/\2/p' | sort |
+		while read -r symbol; do
+			! git -C "$1" grep -qE "EXPORT_SYMBOL(_GPL)?\($symbol\)" base -- '*.c' || continue
+			users=$(git -C "$1" grep -lw "$symbol" consumers -- '*.c' ':!mm/hmm.c' ':!mm/tests' |
+				sed 's/^consumers://' | paste -sd ' ')
+			printf '%-32s %s\n' "$symbol" "${users:-nobody yet}"
+		done
+}
+
 # format_patch REPOSITORY ARGUMENT...: the form in which patches are kept here.
 format_patch() {
 	git -C "$1" format-patch -q --zero-commit --no-signature --full-index -N "${@:2}"
