@@ -145,7 +145,8 @@ static struct subject *subject_of(struct kunit *test, unsigned long addr,
 	s->range.hmm_pfns = kunit_kmalloc_array(test, npages, sizeof(*s->range.hmm_pfns),
 						GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, s->range.hmm_pfns);
-	memset_l(s->range.hmm_pfns, HMM_KUNIT_POISON, npages);
+	for (unsigned long i = 0; i < npages; i++)
+		s->range.hmm_pfns[i] = HMM_KUNIT_POISON;
 	s->generations = kunit_kcalloc(test, npages, sizeof(*s->generations), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, s->generations);
 	KUNIT_ASSERT_EQ(test, 0, hmm_mirror_register(&s->mirror, current->mm, addr,
