@@ -943,9 +943,11 @@ static void storm(struct kunit *test)
 	KUNIT_ASSERT_FALSE(test, IS_ERR(thread));
 	do {
 		ret = subject_map(s);
-		if (ret == -EBUSY)
+		/* A fault of a file may meet a page table that is just freed: -ENOMEM. */
+		if (ret) {
+			KUNIT_EXPECT_TRUE(test, ret == -EBUSY || ret == -ENOMEM);
 			continue;
-		KUNIT_EXPECT_EQ(test, 0, ret);
+		}
 		/* Callbacks wait for the lock: what is mapped is still what the CPU has. */
 		mutex_lock(&s->lock);
 		for (unsigned long i = 0; i < NPAGES; i++) {
@@ -961,7 +963,7 @@ static void storm(struct kunit *test)
 		mutex_unlock(&s->lock);
 		if (!(rounds++ % 8))
 			storm_access(s, get_random_u32_below(NPAGES), data, &storm);
-	} while (!ret && ktime_get_ns() < end);
+	} while (ktime_get_ns() < end);
 	kthread_stop(thread);
 	KUNIT_EXPECT_GT(test, rounds, 0);
 	KUNIT_EXPECT_EQ(test, 0, s->nr_stale);
