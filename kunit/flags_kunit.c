@@ -217,7 +217,7 @@ static struct hmm_dma_map *map_of(struct kunit *test, unsigned long npages, size
 	KUNIT_ASSERT_NOT_NULL(test, map);
 	KUNIT_ASSERT_EQ(test, 0, hmm_dma_map_alloc(NULL, map, npages, size));
 	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, map_free, map));
-	for (unsigned long i = 0; i < npages; i++)
+	for (unsigned long i = 0; i < npages * PAGE_SIZE / size; i++)
 		KUNIT_EXPECT_EQ(test, map->pfn_list[i], 0);
 	return map;
 }

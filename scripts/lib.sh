@@ -268,6 +268,7 @@ sparse_tree() {
 # that use it with branch consumers.
 exported_symbols() {
 	local symbol users
+	echo '# SPDX-License-Identifier: GPL-2.0-only'
 	echo '# Each new export, and who uses it on branch consumers; written by scripts/export.'
 	git -C "$1" diff base hmm -- '*.c' | sed -nE 's/^\+EXPORT_SYMBOL(_GPL)?\((.*)\);/\2/p' | sort |
 		while read -r symbol; do
