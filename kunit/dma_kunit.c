@@ -28,7 +28,7 @@
 /* Whether what the device accesses is translated. */
 static bool has_iommu(struct device *dev)
 {
-	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
+	struct iommu_domain *domain = dev ? iommu_get_domain_for_dev(dev) : NULL;
 
 	return domain && iommu_is_dma_domain(domain);
 }
@@ -192,6 +192,15 @@ static dma_addr_t dma_addr(struct subject *s, unsigned long page)
 	return hmm_dma_map_addr(s->dev, &s->map, page);
 }
 
+static size_t nr_mapped(const struct subject *s)
+{
+	size_t idx, nr = 0;
+
+	for (idx = 0; idx < s->map.nr_entries; idx++)
+		nr += !!(s->map.pfn_list[idx] & HMM_PFN_DMA_MAPPED);
+	return nr;
+}
+
 /* Pages [first, first + nr) are mapped, and to what the CPU has. */
 static void expect_mapped(struct subject *s, unsigned long first, unsigned long nr)
 {
@@ -199,6 +208,7 @@ static void expect_mapped(struct subject *s, unsigned long first, unsigned long 
 	unsigned long i, wrong = 0;
 
 	mutex_lock(&s->lock);
+	KUNIT_EXPECT_EQ(s->test, nr_mapped(s), s->map.nr_mapped);
 	for (i = first; i < first + nr; i++) {
 		unsigned long entry = s->map.pfn_list[i];
 
@@ -220,6 +230,7 @@ static void expect_unmapped(struct subject *s, unsigned long first, unsigned lon
 	unsigned long i, wrong = 0;
 
 	mutex_lock(&s->lock);
+	KUNIT_EXPECT_EQ(s->test, nr_mapped(s), s->map.nr_mapped);
 	for (i = first; i < first + nr; i++)
 		if (s->map.pfn_list[i] ||
 		    (has_iommu(s->dev) && translate(s->dev, dma_addr(s, i))))
@@ -482,6 +493,30 @@ static void holes(struct kunit *test)
 	s->range.default_flags = REQ_READ;
 	KUNIT_EXPECT_EQ(test, 0, subject_map(s));
 	expect_mapped(s, 0, NPAGES);
+}
+
+/* Without a device the map says what was found, until it is invalidated. */
+static void no_device(struct kunit *test)
+{
+	unsigned long addr = hmm_kunit_anon(test, NPAGES);
+	struct subject *s = subject(test, addr, NPAGES, REQ_WRITE);
+	struct hmm_kunit_leaf leaf;
+
+	hmm_dma_map_free(s->dev, &s->map);
+	s->dev = NULL;
+	KUNIT_ASSERT_EQ(test, 0, hmm_dma_map_alloc_range(NULL, &s->map, addr, s->range.end,
+							 PAGE_SIZE));
+	KUNIT_ASSERT_EQ(test, 0, subject_map(s));
+	for (unsigned long i = 0; i < NPAGES; i++) {
+		KUNIT_ASSERT_TRUE(test, hmm_kunit_leaf(addr + i * PAGE_SIZE, &leaf));
+		KUNIT_EXPECT_EQ(test, s->map.pfn_list[i], hmm_kunit_leaf_entry(&leaf));
+	}
+	KUNIT_EXPECT_EQ(test, 0, s->map.nr_mapped);
+
+	hmm_kunit_madvise(test, addr + PAGE_SIZE, 1, MADV_DONTNEED);
+	KUNIT_EXPECT_EQ(test, 0, s->map.pfn_list[1]);
+	KUNIT_EXPECT_NE(test, 0, s->map.pfn_list[0]);
+	KUNIT_EXPECT_NE(test, 0, s->map.pfn_list[2]);
 }
 
 static void refused(struct kunit *test)
@@ -1075,6 +1110,7 @@ static struct kunit_case hmm_dma_cases[] = {
 	KUNIT_CASE_PARAM(map_part, memory_gen_params),
 	KUNIT_CASE(upgrade),
 	KUNIT_CASE(holes),
+	KUNIT_CASE(no_device),
 	KUNIT_CASE(refused),
 	KUNIT_CASE(device_private),
 	KUNIT_CASE(peer),
@@ -1112,6 +1148,7 @@ static struct kunit_case direct_hmm_dma_cases[] = {
 	KUNIT_CASE_PARAM(map_part, memory_gen_params),
 	KUNIT_CASE(upgrade),
 	KUNIT_CASE(holes),
+	KUNIT_CASE(no_device),
 	KUNIT_CASE(refused),
 	KUNIT_CASE(device_private),
 	KUNIT_CASE(peer),
