@@ -37,6 +37,7 @@ FIXTURE(buffers)
 	struct ibv_qp *qp[2];	/* connected with each other */
 	struct ibv_mr *mr[2];
 	char *buffer[2];	/* the source, the target */
+	uint64_t iova[2];	/* where the device has them */
 };
 
 FIXTURE_VARIANT(buffers)
@@ -145,6 +146,7 @@ FIXTURE_SETUP(buffers)
 		self->mr[i] = ibv_reg_mr(self->pd, self->buffer[i], SIZE,
 					 ACCESS | IBV_ACCESS_ON_DEMAND);
 		ASSERT_NE(self->mr[i], NULL);
+		self->iova[i] = (uintptr_t)self->buffer[i];
 	}
 	ASSERT_EQ(connect_qp(self->qp[0], self->qp[1], &gid), 0);
 	ASSERT_EQ(connect_qp(self->qp[1], self->qp[0], &gid), 0);
@@ -185,11 +187,11 @@ enum how { WRITE, READ, SEND, HOW };
  * Move @size bytes from @from of the source to the same place of the target; 0, or the
  * status of the completion.
  */
-static int transfer(struct ibv_cq *cq, struct ibv_qp **qp, struct ibv_mr **mr, enum how how,
-		    size_t from, size_t size)
+static int transfer(struct ibv_cq *cq, struct ibv_qp **qp, struct ibv_mr **mr,
+		    const uint64_t *iova, enum how how, size_t from, size_t size)
 {
-	struct ibv_sge source = { (unsigned long)mr[SOURCE]->addr + from, size, mr[SOURCE]->lkey };
-	struct ibv_sge target = { (unsigned long)mr[TARGET]->addr + from, size, mr[TARGET]->lkey };
+	struct ibv_sge source = { iova[SOURCE] + from, size, mr[SOURCE]->lkey };
+	struct ibv_sge target = { iova[TARGET] + from, size, mr[TARGET]->lkey };
 	struct ibv_send_wr send = { .sg_list = &source, .num_sge = 1, .opcode = IBV_WR_SEND };
 	struct ibv_recv_wr receive = { .sg_list = &target, .num_sge = 1 }, *bad_receive;
 	struct ibv_send_wr *bad;
@@ -216,7 +218,7 @@ static int transfer(struct ibv_cq *cq, struct ibv_qp **qp, struct ibv_mr **mr, e
 }
 
 #define ASSERT_TRANSFER(how, from, size)						\
-	ASSERT_EQ(transfer(self->cq, self->qp, self->mr, how, from, size), 0)
+	ASSERT_EQ(transfer(self->cq, self->qp, self->mr, self->iova, how, from, size), 0)
 
 /* All of both buffers, in every way, first without a page and then with all. */
 TEST_F_TIMEOUT(buffers, quiet, 300)
@@ -257,6 +259,28 @@ TEST_F(buffers, unaligned)
 	}
 }
 
+/* The device has the buffers elsewhere than the process. */
+TEST_F(buffers, iova)
+{
+	struct ibv_mr *mr[2];
+	enum how how;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		self->iova[i] += HUGE;
+		mr[i] = ibv_reg_mr_iova(self->pd, self->buffer[i], SIZE, self->iova[i],
+					ACCESS | IBV_ACCESS_ON_DEMAND);
+		ASSERT_NE(mr[i], NULL);
+	}
+	fill(self->buffer[SOURCE], 0, SIZE, 1);
+	for (how = WRITE; how < HOW; how++) {
+		memset(self->buffer[TARGET], 0, SIZE);
+		ASSERT_EQ(transfer(self->cq, self->qp, mr, self->iova, how, 0, HUGE), 0);
+		ASSERT_TRUE(filled(self->buffer[TARGET], 0, HUGE, 1));
+		ASSERT_TRUE(filled(self->buffer[TARGET] + HUGE, HUGE, SIZE - HUGE, 0));
+	}
+}
+
 /* A process with pages of its own at the same place; each write here is a copy. */
 TEST_F_TIMEOUT(buffers, forked, 300)
 {
@@ -292,7 +316,8 @@ TEST_F_TIMEOUT(buffers, unmapped, 300)
 	fill(self->buffer[SOURCE], 0, SIZE, 2);
 	ASSERT_TRANSFER(WRITE, 0, HUGE);
 	ASSERT_TRUE(filled(self->buffer[TARGET], 0, HUGE, 2));
-	ASSERT_EQ(transfer(self->cq, self->qp, self->mr, WRITE, HUGE, PAGE), IBV_WC_REM_ACCESS_ERR);
+	ASSERT_EQ(transfer(self->cq, self->qp, self->mr, self->iova, WRITE, HUGE, PAGE),
+		  IBV_WC_REM_ACCESS_ERR);
 	ASSERT_TRUE(filled(self->buffer[TARGET], 0, HUGE, 2));
 }
 
