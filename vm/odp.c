@@ -37,7 +37,7 @@ FIXTURE(buffers)
 	struct ibv_qp *qp[2];	/* connected with each other */
 	struct ibv_mr *mr[2];
 	char *buffer[2];	/* the source, the target */
-	uint64_t iova[2];	/* where the device has them */
+	unsigned long iova[2];	/* where the device has them */
 };
 
 FIXTURE_VARIANT(buffers)
@@ -188,7 +188,7 @@ enum how { WRITE, READ, SEND, HOW };
  * status of the completion.
  */
 static int transfer(struct ibv_cq *cq, struct ibv_qp **qp, struct ibv_mr **mr,
-		    const uint64_t *iova, enum how how, size_t from, size_t size)
+		    const unsigned long *iova, enum how how, size_t from, size_t size)
 {
 	struct ibv_sge source = { iova[SOURCE] + from, size, mr[SOURCE]->lkey };
 	struct ibv_sge target = { iova[TARGET] + from, size, mr[TARGET]->lkey };
