@@ -29,7 +29,7 @@ common_option() {
 	--base)		kernels[1]=base ;;
 	--consumers)	kernels[0]=consumers ;;
 	--debug)	case ${2:-} in
-			kasan)	;;
+			kasan|gcov) ;;
 			kcsan)	engines=(x86_64) ;;
 			*)	usage 2 ;;
 			esac
@@ -105,6 +105,7 @@ compile() {
 	for config in common "$engine" ${flavour:+"$variant"}; do
 		set -- "$@" --kunitconfig="$root/configs/$config.config"
 	done
+	[ "$flavour" != gcov ] || set -- "$@" --make_options=GCOV_PROFILE_hmm.o=y
 	tools/testing/kunit/kunit.py build --arch="${engine/uml/um}" --jobs="$(nproc)" \
 		--build_dir="$(objects "$variant")" "$@" "${make_options[@]/#/--make_options=}"
 }

@@ -326,15 +326,20 @@ uml() {
 	exec "$(objects "$1")/linux" uml_dir="$build/tmp/" mem=1G console=tty "${@:2}"
 }
 
-# uml_with_init BUILD ARGUMENT... <COMMANDS: the same with this host's files, which
-# it cannot change, and an init that runs COMMANDS and ends.
-uml_with_init() {
+# An init that runs the commands that it is given and ends, for a kernel that has this
+# host's files.
+make_init() {
 	{
 		echo '#!/bin/sh'
 		cat
 		echo "exec perl -e 'syscall(169, 0xfee1dead, 672274793, 0x4321fedc)'	# power off"
 	} >"$build/tmp/init"
 	chmod +x "$build/tmp/init"
+}
+
+# uml_with_init BUILD ARGUMENT...: as uml, with this host's files, which it cannot
+# change, and what make_init has made.
+uml_with_init() {
 	uml "$@" root=/dev/root rootfstype=hostfs rootflags=/ ro init="$build/tmp/init"
 }
 
