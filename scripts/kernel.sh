@@ -105,7 +105,6 @@ compile() {
 	for config in common "$engine" ${flavour:+"$variant"}; do
 		set -- "$@" --kunitconfig="$root/configs/$config.config"
 	done
-	[ "$flavour" != gcov ] || set -- "$@" --make_options=GCOV_PROFILE_hmm.o=y
 	tools/testing/kunit/kunit.py build --arch="${engine/uml/um}" --jobs="$(nproc)" \
 		--build_dir="$(objects "$variant")" "$@" "${make_options[@]/#/--make_options=}"
 }
@@ -134,6 +133,11 @@ build_kernel() {
 		fault "$kernel for $variant: $line"
 	done < <(grep 'warning:' "$log")
 }
+
+# What gives the x86_64 machine this host's files as root, which it cannot change: of qemu,
+# and on the kernel's command line.
+host_files=(-virtfs 'local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap')
+host_root='root=host rootfstype=9p rootflags=trans=virtio,version=9p2000.L,cache=loose ro'
 
 # machine ARGUMENT...: the x86_64 machine, with the parts that the tests are about.
 # With KASAN without la57: identify_cpu() has it cleared for a moment, and what an

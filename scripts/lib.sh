@@ -295,8 +295,9 @@ branches() {
 }
 
 # How every kernel is built: from the cache of compilations, and with nothing in it
-# that changes from day to day or from host to host.
-make_options=('CC=ccache gcc')
+# that changes from day to day or from host to host. If the configuration has gcov, it
+# is for this file.
+make_options=('CC=ccache gcc' GCOV_PROFILE_hmm.o=y)
 toolchain() {
 	export CCACHE_DIR=${CCACHE_DIR:-$cache/ccache} CCACHE_NOHASHDIR=1
 	export CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-5G}
