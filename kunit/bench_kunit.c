@@ -455,6 +455,7 @@ struct dma {
 	unsigned long npages;
 };
 
+#ifdef CONFIG_HMM_KUNIT_HAS_DMA_PFN
 static int dma_map_pages(void *data)
 {
 	struct pci_p2pdma_map_state p2pdma_state = {};
@@ -475,6 +476,7 @@ static int dma_unmap_pages(void *data)
 		hmm_dma_unmap_pfn(dma->dev, &dma->map, i);
 	return 0;
 }
+#endif
 
 #ifdef CONFIG_HMM_KUNIT_HAS_DMA
 static int dma_map_range(void *data)
@@ -553,11 +555,13 @@ static void dma(struct kunit *test, const char *what, unsigned long addr,
 		kunit_info(test, "bench: flushes, unmap of 64M, %s: %lu.00", what,
 			   counts.flushes);
 
+#ifdef CONFIG_HMM_KUNIT_HAS_DMA_PFN
 		memcpy(dma.map.pfn_list, mirror->range.hmm_pfns,
 		       npages * sizeof(*dma.map.pfn_list));
 		report_dma(test, &dma, dma_map_pages, npages, "DMA map of 64M, %s, by pages", what);
 		report_dma(test, &dma, dma_unmap_pages, npages, "DMA unmap of 64M, %s, by pages",
 			   what);
+#endif
 	}
 	hmm_dma_map_free(dma.dev, &dma.map);
 }

@@ -811,6 +811,7 @@ static void entries_64k(struct kunit *test)
 	huge_entries(test, SZ_64K);
 }
 
+#ifdef CONFIG_HMM_KUNIT_HAS_DMA_PFN
 /* Who maps entry by entry, and who maps ranges, may be the same. */
 static void by_pages(struct kunit *test)
 {
@@ -863,6 +864,7 @@ static void by_pages(struct kunit *test)
 	expect_unmapped(s, 1, memory->leaf > 1 ? memory->leaf - 1 : 1);
 	expect_mapped(s, memory->leaf > 1 ? memory->leaf : 2, TABLE);
 }
+#endif /* CONFIG_HMM_KUNIT_HAS_DMA_PFN */
 
 /* Takes pages away: often in the second 2M, and now and then anywhere. */
 static int storm_thread(void *data)
@@ -1021,7 +1023,6 @@ static void counts(struct kunit *test)
 	const struct memory *memory = test->param_value;
 	unsigned long addr = memory->map(test);
 	struct subject *s = subject(test, addr, NPAGES, REQ_WRITE);
-	struct pci_p2pdma_map_state p2pdma_state = {};
 	struct hmm_kunit_edu_counts counts;
 	unsigned long i;
 
@@ -1063,8 +1064,19 @@ static void counts(struct kunit *test)
 	hmm_kunit_edu_count_end(&counts);
 	expect_counts(test, "fill holes", &counts, i, 0, i);
 	subject_unmap(s);
+}
 
-	/* A page at once. */
+#ifdef CONFIG_HMM_KUNIT_HAS_DMA_PFN
+static void counts_by_pages(struct kunit *test)
+{
+	const struct memory *memory = test->param_value;
+	struct subject *s = subject(test, memory->map(test), NPAGES, REQ_WRITE);
+	struct pci_p2pdma_map_state p2pdma_state = {};
+	struct hmm_kunit_edu_counts counts;
+	unsigned long i;
+
+	KUNIT_ASSERT_EQ(test, 0, subject_map(s));
+	subject_unmap(s);
 	mutex_lock(&s->lock);
 	KUNIT_EXPECT_EQ(test, 0, hmm_dma_map_store(&s->map, 0, &s->range));
 	mutex_unlock(&s->lock);
@@ -1083,6 +1095,7 @@ static void counts(struct kunit *test)
 	hmm_kunit_edu_count_end(&counts);
 	expect_counts(test, "unmap pages", &counts, 0, NPAGES, NPAGES);
 }
+#endif /* CONFIG_HMM_KUNIT_HAS_DMA_PFN */
 
 /* Nothing is mapped for a device that would be given copies. */
 static void copies(struct kunit *test)
@@ -1092,7 +1105,9 @@ static void copies(struct kunit *test)
 
 	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP,
 			hmm_dma_map_alloc_range(dev, &map, PMD_SIZE, 2 * PMD_SIZE, PAGE_SIZE));
+#ifdef CONFIG_HMM_KUNIT_HAS_DMA_PFN
 	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP, hmm_dma_map_alloc(dev, &map, TABLE, PAGE_SIZE));
+#endif
 }
 
 static const struct kunit_attributes slow = { .speed = KUNIT_SPEED_SLOW };
@@ -1118,10 +1133,15 @@ static struct kunit_case hmm_dma_cases[] = {
 	KUNIT_CASE(no_memory),
 	KUNIT_CASE(entries_2m),
 	KUNIT_CASE(entries_64k),
+#ifdef CONFIG_HMM_KUNIT_HAS_DMA_PFN
 	KUNIT_CASE_PARAM(by_pages, memory_gen_params),
+#endif
 	KUNIT_CASE_PARAM_ATTR(storm, memory_gen_params, slow),
 	KUNIT_CASE(huge_leaf),
 	KUNIT_CASE_PARAM(counts, memory_gen_params),
+#ifdef CONFIG_HMM_KUNIT_HAS_DMA_PFN
+	KUNIT_CASE_PARAM(counts_by_pages, memory_gen_params),
+#endif
 	{ }
 };
 
@@ -1156,7 +1176,9 @@ static struct kunit_case direct_hmm_dma_cases[] = {
 	KUNIT_CASE(no_memory),
 	KUNIT_CASE(entries_2m),
 	KUNIT_CASE(entries_64k),
+#ifdef CONFIG_HMM_KUNIT_HAS_DMA_PFN
 	KUNIT_CASE_PARAM(by_pages, memory_gen_params),
+#endif
 	KUNIT_CASE_PARAM_ATTR(storm, memory_gen_params, slow),
 	{ }
 };

@@ -204,6 +204,7 @@ static void refused(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, mirror->range.hmm_pfns[i], HMM_KUNIT_POISON);
 }
 
+#ifdef CONFIG_HMM_KUNIT_HAS_DMA_PFN
 static void map_free(void *map)
 {
 	hmm_dma_map_free(NULL, map);
@@ -277,6 +278,7 @@ static void map_store(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, map->pfn_list[0], old[0]);
 }
 
+#ifdef CONFIG_HUGETLB_PAGE
 /* Entries of a map that are about huge pages have the pfn of the first page of each. */
 static void map_store_huge(struct kunit *test)
 {
@@ -295,6 +297,7 @@ static void map_store_huge(struct kunit *test)
 	}
 	KUNIT_EXPECT_EQ(test, map->pfn_list[2], 0);
 }
+#endif
 
 /* Where smaller pages are mapped, nothing changes. */
 static void map_store_small(struct kunit *test)
@@ -309,6 +312,7 @@ static void map_store_small(struct kunit *test)
 	for (unsigned long i = 0; i < npages / HMM_KUNIT_TABLE; i++)
 		KUNIT_EXPECT_EQ(test, map->pfn_list[i], 0);
 }
+#endif /* CONFIG_HMM_KUNIT_HAS_DMA_PFN */
 
 #endif /* CONFIG_HMM_KUNIT_HAS_FLAGS */
 
@@ -321,9 +325,13 @@ static struct kunit_case hmm_flags_cases[] = {
 #endif
 	KUNIT_CASE_PARAM(no_array, call_gen_params),
 	KUNIT_CASE_PARAM(refused, call_gen_params),
+#ifdef CONFIG_HMM_KUNIT_HAS_DMA_PFN
 	KUNIT_CASE(map_store),
+#ifdef CONFIG_HUGETLB_PAGE
 	KUNIT_CASE(map_store_huge),
+#endif
 	KUNIT_CASE(map_store_small),
+#endif
 #endif
 	{ }
 };

@@ -201,12 +201,16 @@ reason() {
 
 # A line a case: suite.case and how it ends on $engine with $kernel.
 expected() {
-	local column=2 inject=skip
+	local column=2 inject=skip single=pass
 	! grep -q '^CONFIG_FAILSLAB=y' "$(objects "$variant")/.config" || inject=pass
 	[ "$engine" = uml ] || column=4
 	[ "$kernel" != base ] || column=$((column + 1))
-	awk -v c=$column -v inject=$inject '
-		!/^#/ && NF && $c != "-" { print $1, $c == "inject" ? inject : $c }' "$root/configs/expected"
+	[ "$kernel" != consumers ] || single=-
+	awk -v c=$column -v inject=$inject -v single=$single '
+		/^#/ || !NF { next }
+		$c == "inject" { $c = inject }
+		$c == "single" { $c = single }
+		$c != "-" { print $1, $c }' "$root/configs/expected"
 }
 
 # What goes wrong above the cases: none ran, a suite failed, a crash.

@@ -275,7 +275,10 @@ exported_symbols() {
 			! git -C "$1" grep -qE "EXPORT_SYMBOL(_GPL)?\($symbol\)" base -- '*.c' || continue
 			users=$(git -C "$1" grep -lw "$symbol" consumers -- '*.c' ':!mm/hmm.c' ':!mm/tests' |
 				sed 's/^consumers://' | paste -sd ' ')
-			printf '%-32s %s\n' "$symbol" "${users:-nobody yet}"
+			[ -n "$users" ] || users='nobody yet'
+			git -C "$1" grep -qw "$symbol" consumers -- 'include/linux/hmm*.h' ||
+				users='removed there'
+			printf '%-32s %s\n' "$symbol" "$users"
 		done
 }
 
