@@ -3,7 +3,7 @@
 #
 # Sourced by the scripts that build a kernel, boot it and judge what it prints:
 # scripts/kunit and scripts/vm. A run is of one build ($variant, whose first word is
-# $engine) and one kernel ($kernel: series, consumers, upto or base), and leaves what it has
+# $engine) and one kernel ($kernel: series, consumers, part or base), and leaves what it has
 # printed in $out. What must stay true: every line that is not as it should be is printed
 # with "FAILED:" and counted in $failed, and nothing passes that was not run.
 
@@ -13,7 +13,7 @@
 # What the script that sources this may set before it calls prepare: also the packages
 # that it needs, which suites it runs (a glob), and where below build its results go.
 kernels=(series) engines=(uml x86_64) flavour='' tree=()
-needs=() filter='hmm_*' results=results upto=0
+needs=() filter='hmm_*' results=results patches=0
 variant='' engine='' kernel='' out='' runs=() failed=0
 
 fault() {
@@ -78,9 +78,9 @@ checkout() {
 	local commit branch=${kernel/series/hmm}
 	git -C "$linux" merge-base --is-ancestor hmm consumers || [ "$kernel" != consumers ] ||
 		die "branch consumers in $linux does not start at hmm: rebase it"
-	if [ "$kernel" = upto ]; then
-		commit=$(git -C "$linux" rev-list --reverse base..hmm | sed -n "${upto}p")
-		[ "$upto" -le "$(git -C "$linux" rev-list --count base..hmm)" ] || die "there are not $upto patches"
+	if [ "$kernel" = part ]; then
+		commit=$(git -C "$linux" rev-list --reverse base..hmm | sed -n "${patches}p")
+		[ "$patches" -le "$(git -C "$linux" rev-list --count base..hmm)" ] || die "there are not $patches patches"
 		commit=$(compose "${commit:-base}")
 	elif on_branch "$branch"; then
 		commit=$(compose "$(worktree)")
@@ -242,8 +242,8 @@ judge() {
 	done < <(above_cases)
 	[ "$1" = 0 ] ||
 		fault "$kernel on $variant did not end as it should, status $1; see $out/log"
-	if [ "$kernel" = upto ]; then
-		say "  $upto patches: its results are not judged"
+	if [ "$kernel" = part ]; then
+		say "  $patches patches: its results are not judged"
 	elif [ -n "$unlike" ] && [ "$kernel" = base ]; then
 		say "  not the pinned base: its results are not judged"
 	else
