@@ -79,9 +79,9 @@ checkout() {
 	git -C "$linux" merge-base --is-ancestor hmm consumers || [ "$kernel" != consumers ] ||
 		die "branch consumers in $linux does not start at hmm: rebase it"
 	if [ "$kernel" = part ]; then
-		commit=$(git -C "$linux" rev-list --reverse base..hmm | sed -n "${patches}p")
-		[ "$patches" -le "$(git -C "$linux" rev-list --count base..hmm)" ] || die "there are not $patches patches"
-		commit=$(compose "${commit:-base}")
+		commit=$({ echo base; git -C "$linux" rev-list --reverse base..hmm; } | sed -n "$((patches + 1))p")
+		[ -n "$commit" ] || die "there are not $patches patches"
+		commit=$(compose "$commit")
 	elif on_branch "$branch"; then
 		commit=$(compose "$(worktree)")
 	else

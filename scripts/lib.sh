@@ -317,6 +317,25 @@ objects() {
 	echo "$build/test/$1"
 }
 
+# Reports of a compiler or a checker, without the line numbers, so that those of two trees
+# can be compared.
+reports() {
+	sed -E 's/:[0-9]+(:[0-9]+)?(-[0-9]+)?//' | sort -u
+}
+
+# possible BUILD FILE: the configuration has each line of FILE, and nothing that is n there.
+possible() {
+	local line config wrong=0
+	config=$(objects "$1")/.config
+	while read -r line; do
+		case $line in
+		*=n)	! grep -q "^${line%n}" "$config" ;;
+		*)	grep -qx "$line" "$config" ;;
+		esac || { echo "$line: not possible"; wrong=1; }
+	done < <(grep '^CONFIG_' "$2")
+	return $wrong
+}
+
 # kmake BUILD ARGUMENT...: make in build/test.
 kmake() {
 	local engine=${1%%-*}
