@@ -73,7 +73,6 @@ prepare() {
 	mkdir -p "$build/tmp"
 }
 
-# Only what differs is written, so that make rebuilds no more than that.
 checkout() {
 	local commit branch=${kernel/series/hmm}
 	git -C "$linux" merge-base --is-ancestor hmm consumers || [ "$kernel" != consumers ] ||
@@ -87,16 +86,7 @@ checkout() {
 	else
 		commit=$(compose "$branch")
 	fi
-	# Without its .git, git would find the repository of the scripts; it goes
-	# stale with the build/linux that it came from.
-	if [ ! -e "$build/test/.git" ] || ! git -C "$build/test" rev-parse -q --verify HEAD >/dev/null 2>&1; then
-		rm -rf "$build/test"
-		git -C "$linux" worktree prune
-		step 300 "$build/log/checkout" "making $build/test" \
-			git -C "$linux" worktree add -q -f --detach "$build/test" "$commit" ||
-			die "cannot make $build/test; see $build/log/checkout"
-	fi
-	git -C "$build/test" checkout -q -f --detach "$commit"
+	test_checkout "$commit"
 }
 
 compiled() {

@@ -317,6 +317,21 @@ objects() {
 	echo "$build/test/$1"
 }
 
+# test_checkout COMMIT: what build/test, a worktree of build/linux, holds from now on. Only
+# what differs is written, so that make rebuilds no more than that.
+test_checkout() {
+	# Without its .git, git would find the repository of the scripts; it goes
+	# stale with the build/linux that it came from.
+	if [ ! -e "$build/test/.git" ] || ! git -C "$build/test" rev-parse -q --verify HEAD >/dev/null 2>&1; then
+		rm -rf "$build/test"
+		git -C "$build/linux" worktree prune
+		step 300 "$build/log/checkout" "making $build/test" \
+			git -C "$build/linux" worktree add -q -f --detach "$build/test" "$1" ||
+			die "cannot make $build/test; see $build/log/checkout"
+	fi
+	git -C "$build/test" checkout -q -f --detach "$1"
+}
+
 # Reports of a compiler or a checker, without the line numbers, so that those of two trees
 # can be compared.
 reports() {
