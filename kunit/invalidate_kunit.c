@@ -352,6 +352,37 @@ static void snapshot(struct subject *s)
 	KUNIT_EXPECT_EQ(s->test, NPAGES, plant(s));
 }
 
+/* While that waits for an event, others of the same sequence begin and end. */
+struct overlap {
+	struct subject *s;
+	struct mm_struct *mm;
+	struct mmu_notifier_range event;
+	struct completion done;
+};
+
+static int overlap_thread(void *data)
+{
+	struct overlap *overlap = data;
+
+	msleep(100);
+	hmm_kunit_event(overlap->s->test, overlap->mm,
+			overlap->s->range.start + 2 * PAGE_SIZE, 1);
+	hmm_kunit_event_end(&overlap->event);
+	complete(&overlap->done);
+	return 0;
+}
+
+static void snapshot_overlapped(struct subject *s)
+{
+	struct overlap overlap = { .s = s, .mm = current->mm };
+
+	init_completion(&overlap.done);
+	hmm_kunit_event_begin(s->test, &overlap.event, current->mm, s->range.start, 1);
+	KUNIT_ASSERT_FALSE(s->test, IS_ERR(kthread_run(overlap_thread, &overlap, "overlap")));
+	snapshot(s);
+	wait_for_completion(&overlap.done);
+}
+
 static void look(struct subject *s)
 {
 	s->range.default_flags = 0;
@@ -381,6 +412,12 @@ static void smaller(struct subject *s)
 						       &s->record));
 }
 
+static void moved(struct subject *s)
+{
+	s->range.start += PAGE_SIZE;
+	s->npages--;
+}
+
 static void plain_event(struct subject *s)
 {
 	s->device->plain = true;
@@ -395,7 +432,9 @@ static const struct drop {
 	{ "other_owner", other_owner },
 	{ "other_array", other_array },
 	{ "snapshot", snapshot },
+	{ "snapshot_overlapped", snapshot_overlapped },
 	{ "look", look },
+	{ "moved", moved },
 	{ "registered_again", registered_again },
 	{ "smaller", smaller },
 	{ "plain_event", plain_event },
