@@ -56,7 +56,7 @@ enum {
 
 /* What an array holds that nobody has filled; but for what HMM kept once. */
 #define HMM_KUNIT_POISON \
-	((unsigned long)0x5a5a5a5a5a5a5a5aull & \
+	(~0ul / 0xff * 0x5a & \
 	 ~(IS_ENABLED(CONFIG_HMM_KUNIT_HAS_FLAGS) ? 0 : HMM_KUNIT_STICKY))
 #define HMM_KUNIT_STICKY (HMM_PFN_DMA_MAPPED | HMM_PFN_P2PDMA | HMM_PFN_P2PDMA_BUS)
 

@@ -13,7 +13,7 @@
 # What the script that sources this may set before it calls prepare: also the packages
 # that it needs, which suites it runs (a glob), and where below build its results go.
 kernels=(series) engines=(uml x86_64) flavour='' tree=()
-needs=() filter='hmm_*' results=results patches=0
+needs=() filter='hmm_*' results=results patches=0 flavours='kasan kcsan'
 variant='' engine='' kernel='' out='' runs=() failed=0
 
 fault() {
@@ -21,22 +21,19 @@ fault() {
 	failed=$((failed + 1))
 }
 
-# common_option ARGUMENT...: an option that both scripts have; $taken is the number
-# of arguments that it takes, 0 if it is none of them.
+# common_option ARGUMENT...: an option that both scripts have. $taken is the number of
+# arguments used, 0 if it is another.
 common_option() {
 	taken=1
 	case $1 in
 	--base)		kernels[1]=base ;;
-	--consumers)	kernels[0]=consumers ;;
-	--debug)	case ${2:-} in
-			kasan|gcov) ;;
-			kcsan)	engines=(x86_64) ;;
-			*)	usage 2 ;;
-			esac
-			flavour=$2 taken=2 ;;
+	--consumers)	once 'kernels[0]' consumers "$1" ;;
+	--debug)	[[ " $flavours " == *" ${2:-none} "* ]] || die "--debug is one of: $flavours"
+			once flavour "$2" "$1 $2"
+			[ "$2" != kcsan ] || once engine x86_64 "$1 $2"
+			taken=2 ;;
 	--tree)		[ $# -ge 2 ] || usage 2
 			tree=(--tree "$2") taken=2 ;;
-	-h|--help)	usage ;;
 	*)		taken=0 ;;
 	esac
 }
@@ -46,6 +43,7 @@ common_option() {
 prepare() {
 	local wants=2
 	[ "${kernels[0]}${#tree[@]}" != consumers2 ] || die "--consumers and --tree exclude each other"
+	[ -z "$engine" ] || engines=("$engine")
 	builds=("${engines[@]/%/${flavour:+-$flavour}}")
 	for variant in "${builds[@]}"; do
 		[ -e "$root/configs/$variant.config" ] || die "there is no $variant kernel"
@@ -73,19 +71,22 @@ prepare() {
 	mkdir -p "$build/tmp"
 }
 
+# Put what $kernel is built from into build/test: the work tree of build/linux if its branch
+# is checked out, or a rebase of it has stopped, else the branch. A HEAD without one is hmm's.
 checkout() {
-	local commit branch=${kernel/series/hmm}
-	git -C "$linux" merge-base --is-ancestor hmm consumers || [ "$kernel" != consumers ] ||
-		die "branch consumers in $linux does not start at hmm: rebase it"
-	if [ "$kernel" = part ]; then
-		commit=$({ echo base; git -C "$linux" rev-list --reverse base..hmm; } | sed -n "$((patches + 1))p")
-		[ -n "$commit" ] || die "there are not $patches patches"
-		commit=$(compose "$commit")
-	elif on_branch "$branch"; then
-		commit=$(compose "$(worktree)")
-	else
-		commit=$(compose "$branch")
-	fi
+	local commit head branch=${kernel/series/hmm}
+	head=$(git -C "$linux" symbolic-ref -q HEAD || cat "$linux"/.git/rebase-*/head-name 2>/dev/null) ||
+		head=refs/heads/hmm
+	[ "$head" != "refs/heads/$branch" ] || branch=HEAD
+	[ "$kernel" != consumers ] || on_top_of_hmm "$branch"
+	case $kernel,$branch in
+	part,*)	commit=$({ echo base; git -C "$linux" rev-list --reverse base..hmm; } | sed -n "$((patches + 1))p")
+		[ -n "$commit" ] || die "there are not $patches patches" ;;
+	*,HEAD)	commit=$(worktree) ;;
+	*)	commit=$branch
+		[ "$kernel" = base ] || say "branch $branch is built, which is not what is checked out in $linux" ;;
+	esac
+	commit=$(compose "$commit")
 	test_checkout "$commit"
 }
 
@@ -159,7 +160,7 @@ cases() {
 		(.sub_groups[]? | walk("\($path)\(.name).")); walk("")' "$1"
 }
 
-# Whether the run was asked for the case.
+# selected CASE: whether $filter matches it.
 selected() {
 	local suite=${1%%.*} case=${1#*.}
 	# shellcheck disable=SC2053 # a glob on purpose

@@ -2,9 +2,9 @@
 # shellcheck shell=bash disable=SC2034
 #
 # Sourced by every script: where things are, how a slow step runs, how a script
-# ends. What must stay true: nothing outside $cache and $build is written, a
-# failure ends in one line that says what to do, and no process outlives its
-# script.
+# ends. What must stay true: nothing is written outside $cache and $build but by
+# scripts/export, a failure ends in one line that says what to do, and no process
+# outlives its script.
 
 shopt -s inherit_errexit
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -13,7 +13,16 @@ build=$root/build
 cache=${HMM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hmm-series}
 job='' child='' tmp=''
 
-# Commits that are made on the way need an author and a committer, whoever that is.
+# Git by its own defaults: of what its user has set, only the identity, what is trusted,
+# and how the network is reached, as if each was given with git -c.
+settings=0
+while IFS= read -r -d '' setting; do
+	export "GIT_CONFIG_KEY_$settings=${setting%%$'\n'*}" "GIT_CONFIG_VALUE_$settings=${setting#*$'\n'}"
+	settings=$((settings + 1))
+done < <(git -C "$root" config -z --get-regexp '^(user|author|committer|safe|url|b4)\.|^http\..*(proxy|ssl)' 2>/dev/null)
+export GIT_CONFIG_COUNT=$settings GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
+
+# git commit needs an identity: a dummy, if none is configured.
 git var GIT_AUTHOR_IDENT >/dev/null 2>&1 ||
 	export GIT_AUTHOR_NAME=nobody GIT_AUTHOR_EMAIL=nobody@localhost
 git var GIT_COMMITTER_IDENT >/dev/null 2>&1 ||
@@ -59,6 +68,17 @@ trap 'exit 143' TERM
 trap 'exit 129' HUP
 trap 'exit 141' PIPE
 
+[[ " $* " != *' '@(-h|--help)' '* ]] || usage 0
+
+# once VARIABLE VALUE ARGUMENT: set it, as ARGUMENT of the command line wants, unless another
+# has set it otherwise.
+declare -A set_by=()
+once() {
+	[ -z "${set_by[$1]:-}" ] || [ "${!1}" = "$2" ] || die "${set_by[$1]} and $3 exclude each other"
+	printf -v "$1" %s "$2"
+	set_by[$1]=$3
+}
+
 # run COMMAND...: in the background, as bash looks at no signal before a command in
 # the foreground ends. Returns its status.
 run() {
@@ -102,7 +122,7 @@ step() {
 	wait "$job" || status=$?
 	end_group "$job"	# what a leader that was killed left behind
 	job=''
-	say "  done in $((SECONDS - start)) s"
+	say "  $([ $status = 0 ] && echo 'done in' || echo 'failed after') $((SECONDS - start)) s"
 	return "$status"
 }
 
@@ -126,8 +146,8 @@ need() {
 		die "cannot install ${missing[*]}; see $build/log/install"
 }
 
-# What scripts/kunit needs for each engine, and scripts/vm; all who call them ask for
-# all at once.
+# The packages that scripts/kunit needs for each engine, and those of scripts/vm. A script
+# that calls these asks for all of them at its start.
 uml_needs=(git make gcc flex bison bc python3:/usr/bin/python3 jq ccache util-linux:flock
 	libc6-dev:/usr/include/stdio.h xz-utils:xz)
 x86_64_needs=(qemu-system-x86:qemu-system-x86_64 libelf-dev:/usr/include/gelf.h
@@ -199,7 +219,8 @@ lock() {
 	export HMM_LOCK=$1
 }
 
-# Commits whose author and date do not matter are the same everywhere.
+# nobody COMMAND...: with a fixed author and date, so that commits have the same hash
+# everywhere.
 nobody() {
 	GIT_AUTHOR_NAME=nobody GIT_AUTHOR_EMAIL=nobody@localhost \
 	GIT_AUTHOR_DATE='@0 +0000' GIT_COMMITTER_NAME=nobody \
@@ -216,6 +237,11 @@ new_repo() {
 	git -C "$1" config gc.auto 0
 }
 
+# copy DIRECTORY TO: all that is in it, as hard links where that can be.
+copy() {
+	cp -al "$1/." "$2/" 2>/dev/null || cp -a "$1/." "$2/"
+}
+
 # snapshot OBJECTS: a tree of all files here that git does not ignore, in the git
 # object directory OBJECTS; prints its hash.
 snapshot() {
@@ -227,16 +253,28 @@ snapshot() {
 	"$@" add -A && "$@" write-tree
 }
 
-# The tree of build/linux as it is, with what is not committed yet.
+# The tree of build/linux as it is, with what is not committed yet, and new files: by force,
+# as the .gitignore of Debian's package has all of them ignored. The caller has called scratch.
 worktree() {
 	cp "$build/linux/.git/index" "$tmp/worktree"
-	GIT_INDEX_FILE=$tmp/worktree git -C "$build/linux" add -u
-	GIT_INDEX_FILE=$tmp/worktree git -C "$build/linux" write-tree
+	set -- env GIT_INDEX_FILE="$tmp/worktree" git -C "$build/linux"
+	"$@" add -u && "$@" add -f -- '*.[chS]' '*.rst' '*Kconfig' '*Makefile' && "$@" write-tree
 }
 
 # on_branch BRANCH: whether that is what is checked out in build/linux.
 on_branch() {
 	[ "$(git -C "$build/linux" symbolic-ref -q HEAD)" = "refs/heads/$1" ]
+}
+
+# Nothing in build/linux waits to be committed.
+all_committed() {
+	[ "$(worktree)" = "$(git -C "$build/linux" rev-parse 'HEAD^{tree}')" ]
+}
+
+# on_top_of_hmm COMMIT: which is of branch consumers.
+on_top_of_hmm() {
+	git -C "$build/linux" merge-base --is-ancestor hmm "$1" ||
+		die "branch consumers does not start at hmm: git -C $build/linux rebase --fork-point hmm consumers"
 }
 
 # series_patches [consumers]: the patches of the series, or those on top of it, in
@@ -267,19 +305,25 @@ sparse_tree() {
 # exported_symbols TREE: what branch hmm of it exports and base does not, and the files
 # that use it with branch consumers.
 exported_symbols() {
-	local symbol users
+	local new
+	git -C "$1" diff base hmm -- '*.c' | grep -E '^[+-]EXPORT_SYMBOL' >"$tmp/exported" || :
+	new=$(sed -nE 's/^\+.*\((.*)\);/\1/p' "$tmp/exported" | sort | while read -r symbol; do
+		grep -q "^-.*($symbol)" "$tmp/exported" || echo "$symbol"
+	done | xargs)
 	echo '# SPDX-License-Identifier: GPL-2.0-only'
 	echo '# Each new export, and who uses it on branch consumers; written by scripts/export.'
-	git -C "$1" diff base hmm -- '*.c' | sed -nE 's/^\+EXPORT_SYMBOL(_GPL)?\((.*)\);/\2/p' | sort |
-		while read -r symbol; do
-			! git -C "$1" grep -qE "EXPORT_SYMBOL(_GPL)?\($symbol\)" base -- '*.c' || continue
-			users=$(git -C "$1" grep -lw "$symbol" consumers -- '*.c' ':!mm/hmm.c' ':!mm/tests' |
-				sed 's/^consumers://' | paste -sd ' ')
-			[ -n "$users" ] || users='nobody yet'
-			git -C "$1" grep -qw "$symbol" consumers -- 'include/linux/hmm*.h' ||
-				users='removed there'
-			printf '%-32s %s\n' "$symbol" "$users"
-		done
+	git -C "$1" grep -owE "${new// /|}" consumers -- '*.c' 'include/linux/hmm*.h' ':!mm/hmm.c' ':!mm/tests' |
+		awk -F: -v names="$new" '
+			$2 ~ /\.h$/ { declared[$3] = 1; next }
+			!seen[$2, $3]++ { users[$3] = users[$3] " " $2 }
+			END {
+				n = split(names, name, " ")
+				for (i = 1; i <= n; i++) {
+					if (!(name[i] in users)) users[name[i]] = " nobody yet"
+					if (!(name[i] in declared)) users[name[i]] = " removed there"
+					printf "%-32s%s\n", name[i], users[name[i]]
+				}
+			}'
 }
 
 # format_patch REPOSITORY ARGUMENT...: the form in which patches are kept here.
@@ -292,7 +336,7 @@ series_hash() {
 		all_patches | xargs -r -d '\n' cat --; } | git hash-object --stdin
 }
 
-# branches REPOSITORY: what the branches there are that are exported.
+# branches REPOSITORY: the commits that the two exported branches are at.
 branches() {
 	git -C "$1" rev-parse hmm consumers | xargs
 }
