@@ -75,9 +75,25 @@ static int pages_that_are(int pagemap, char *map, unsigned long long is)
 	return pages;
 }
 
+/* Whether the swap device has done all reads and writes that were asked of it. */
+static bool swap_is_idle(void)
+{
+	FILE *inflight = fopen("/sys/block/loop0/inflight", "r");
+	unsigned int reads, writes;
+	bool idle;
+
+	if (!inflight)
+		return false;
+	idle = fscanf(inflight, "%u %u", &reads, &writes) == 2 && !reads && !writes;
+	fclose(inflight);
+	return idle;
+}
+
 /*
- * Have all pages reclaimed, what ever that takes: those that wait on another CPU to be
- * put on a list are not found there until they are, which dropping caches sees to.
+ * Reclaims all pages, and waits until they are written: a page that is still to be
+ * written has whatever the device writes to it meanwhile saved as well. Those that wait
+ * on another CPU to be put on a list are not found there until they are, which dropping
+ * caches sees to.
  */
 static bool reclaim(int pagemap, char *map)
 {
@@ -87,7 +103,7 @@ static bool reclaim(int pagemap, char *map)
 	for (i = 0; i < 100 && !done; i++) {
 		if (write(drop, "1", 1) != 1 || madvise(map, SIZE, MADV_PAGEOUT))
 			break;
-		done = !pages_that_are(pagemap, map, PAGE_IS_PRESENT);
+		done = !pages_that_are(pagemap, map, PAGE_IS_PRESENT) && swap_is_idle();
 		if (!done)
 			usleep(100000);
 	}
