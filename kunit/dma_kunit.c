@@ -524,6 +524,7 @@ static void refused(struct kunit *test)
 	unsigned long addr = hmm_kunit_anon(test, NPAGES), *pfns;
 	struct subject *s = subject(test, addr, NPAGES, REQ_WRITE);
 	struct hmm_range range = { .default_flags = REQ_WRITE, .hmm_pfns = s->range.hmm_pfns };
+	u64 mask = *s->dev->dma_mask;
 	struct hmm_dma_map map;
 	const struct {
 		unsigned long start, end;
@@ -545,8 +546,21 @@ static void refused(struct kunit *test)
 							bad[i].end, bad[i].size));
 	KUNIT_EXPECT_EQ(test, -ENOMEM,
 			hmm_dma_map_alloc_range(s->dev, &map, 0, 1ul << 62, PAGE_SIZE));
+#ifdef CONFIG_HMM_KUNIT_HAS_DMA_PFN
+	KUNIT_EXPECT_EQ(test, -EINVAL,
+			hmm_dma_map_alloc(s->dev, &map, 1ul << 62, PAGE_SIZE));
+#endif
 
-	/* Not registered; outside of the map; without an array. */
+	/* A device that cannot reach all of memory, and more than there are IOVA. */
+	*s->dev->dma_mask = DMA_BIT_MASK(24);
+	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP,
+			hmm_dma_map_alloc_range(s->dev, &map, addr, s->range.end, PAGE_SIZE));
+	*s->dev->dma_mask = mask;
+	if (has_iommu(s->dev))
+		KUNIT_EXPECT_EQ(test, -ENOMEM,
+				hmm_dma_map_alloc_range(s->dev, &map, 0, 1ul << 50, PUD_SIZE));
+
+	/* Not registered; outside of the map, or empty; without an array. */
 	range.start = addr;
 	range.end = addr + PAGE_SIZE;
 	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_range_dma_map(s->dev, &s->map, &range, &s->lock, HZ));
@@ -561,20 +575,32 @@ static void refused(struct kunit *test)
 	range.start = addr + PAGE_SIZE;
 	range.end = addr + 3 * PAGE_SIZE;
 	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_dma_map_commit(s->dev, &s->map, &range));
+	range.end = range.start;
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_dma_map_commit(s->dev, &s->map, &range));
 	mutex_unlock(&s->lock);
 	hmm_dma_map_free(s->dev, &s->map);
 
-	/* Pages of 4K where the device has none. */
+	/* Pages of 4K, and a range of them, where the device has none. */
 	KUNIT_ASSERT_EQ(test, 0, hmm_dma_map_alloc_range(s->dev, &s->map, addr, s->range.end,
 							 PMD_SIZE));
 	KUNIT_EXPECT_EQ(test, -EINVAL, subject_map(s));
 	KUNIT_EXPECT_TRUE(test, mutex_trylock(&s->lock));
+	mutex_unlock(&s->lock);
+	range.start = addr;
+	mutex_lock(&s->lock);
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_dma_map_commit(s->dev, &s->map, &range));
 	mutex_unlock(&s->lock);
 	expect_unmapped(s, 0, 2);
 	pfns = s->range.hmm_pfns;
 	s->range.hmm_pfns = NULL;
 	KUNIT_EXPECT_EQ(test, -EINVAL, subject_map(s));
 	s->range.hmm_pfns = pfns;
+
+	/* Where there is no memory any more. */
+	KUNIT_EXPECT_EQ(test, 0, vm_munmap(addr + PAGE_SIZE, PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, -EFAULT, subject_map(s));
+	KUNIT_EXPECT_TRUE(test, mutex_trylock(&s->lock));
+	mutex_unlock(&s->lock);
 }
 
 /* Commit all, after a part that begins at @kept: only that is mapped when it fails. */
@@ -674,6 +700,67 @@ static void device_private(struct kunit *test)
 			commit_with(s, TABLE, phys_to_page(pgmap->pgmap.range.start)));
 	expect_unmapped(s, 0, NPAGES);
 	KUNIT_EXPECT_EQ(test, 0, subject_map(s));
+	expect_mapped(s, 0, NPAGES);
+}
+
+/* Who has the lock, and kills who waits for it. */
+struct holder {
+	struct subject *s;
+	struct task_struct *kill;
+	struct completion taken, end, done;
+};
+
+static int holder_thread(void *data)
+{
+	struct holder *holder = data;
+
+	mutex_lock(&holder->s->lock);
+	complete(&holder->taken);
+	msleep(100);
+	hmm_kunit_kill_task(holder->kill);
+	wait_for_completion(&holder->end);
+	mutex_unlock(&holder->s->lock);
+	complete(&holder->done);
+	return 0;
+}
+
+/* Who is killed does not wait for the lock of the driver any longer. */
+static void killed(struct kunit *test)
+{
+	struct subject *s = subject(test, hmm_kunit_anon(test, NPAGES), NPAGES, REQ_WRITE);
+	struct holder holder = { .s = s, .kill = current };
+
+	KUNIT_ASSERT_EQ(test, 0, hmm_range_fault_unlocked_timeout(&s->range, HZ));
+	init_completion(&holder.taken);
+	init_completion(&holder.end);
+	init_completion(&holder.done);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(kthread_run(holder_thread, &holder, "holder")));
+	wait_for_completion(&holder.taken);
+	KUNIT_EXPECT_EQ(test, -EINTR,
+			hmm_range_dma_map(s->dev, &s->map, &s->range, &s->lock, HZ));
+	hmm_kunit_kill(false);
+	complete(&holder.end);
+	wait_for_completion(&holder.done);
+	expect_unmapped(s, 0, NPAGES);
+	KUNIT_EXPECT_EQ(test, 0, subject_map(s));
+	expect_mapped(s, 0, NPAGES);
+}
+
+/* A page of what is mapped has become another, though nobody has unmapped it. */
+static void changed(struct kunit *test)
+{
+	unsigned long addr = hmm_kunit_anon(test, NPAGES);
+	struct subject *s = subject(test, addr, NPAGES, REQ_WRITE);
+
+	KUNIT_ASSERT_EQ(test, 0, subject_map(s));
+	unmap(s, addr, addr + PAGE_SIZE);
+	kunit_warning_suppress(test) {
+		KUNIT_EXPECT_EQ(test, -EINVAL, commit_with(s, TABLE, ZERO_PAGE(0)));
+		KUNIT_EXPECT_GT(test, KUNIT_SUPPRESSED_WARNING_COUNT(), 0);
+	}
+	expect_unmapped(s, 0, 1);
+	expect_mapped(s, 1, NPAGES - 1);
+	KUNIT_EXPECT_EQ(test, 0, commit(s, &s->range));
 	expect_mapped(s, 0, NPAGES);
 }
 
@@ -863,6 +950,43 @@ static void by_pages(struct kunit *test)
 	}
 	expect_unmapped(s, 1, memory->leaf > 1 ? memory->leaf - 1 : 1);
 	expect_mapped(s, memory->leaf > 1 ? memory->leaf : 2, TABLE);
+}
+
+/* Twice, and unmap it, if it can be: it is at @want then. */
+static void store_and_map(struct subject *s, unsigned long idx, struct page *page, dma_addr_t want)
+{
+	const unsigned long entry = page_to_pfn(page) | HMM_PFN_VALID | HMM_PFN_WRITE;
+	struct pci_p2pdma_map_state p2pdma_state = {};
+	bool mapped = want != DMA_MAPPING_ERROR;
+
+	mutex_lock(&s->lock);
+	s->map.pfn_list[idx] = entry;
+	for (unsigned int again = 0; again < 2; again++) {
+		KUNIT_EXPECT_EQ(s->test, want,
+				hmm_dma_map_pfn(s->dev, &s->map, idx, &p2pdma_state));
+		KUNIT_EXPECT_EQ(s->test, s->map.pfn_list[idx],
+				mapped ? entry | HMM_PFN_DMA_MAPPED | HMM_PFN_P2PDMA_BUS : entry);
+	}
+	KUNIT_EXPECT_EQ(s->test, mapped, hmm_dma_unmap_pfn(s->dev, &s->map, idx));
+	KUNIT_EXPECT_EQ(s->test, entry, s->map.pfn_list[idx]);
+	s->map.pfn_list[idx] = 0;
+	mutex_unlock(&s->lock);
+	KUNIT_EXPECT_EQ(s->test, 0, s->map.nr_mapped);
+}
+
+/* Memory of another device, entry by entry: on the bus, out of reach, and private. */
+static void peer_by_pages(struct kunit *test)
+{
+	struct subject *s = subject(test, hmm_kunit_anon(test, NPAGES), NPAGES, REQ_WRITE);
+	struct hmm_kunit_pgmap *pgmap = hmm_kunit_pgmap(test, MEMORY_DEVICE_PRIVATE, PMD_SIZE, 0);
+	u64 bus_addr;
+	struct page *page = hmm_kunit_edu_peer(test, true, &bus_addr);
+
+	store_and_map(s, TABLE, page, bus_addr);
+	page = hmm_kunit_edu_peer(test, false, &bus_addr);
+	store_and_map(s, TABLE, page, DMA_MAPPING_ERROR);
+	page = phys_to_page(pgmap->pgmap.range.start);
+	store_and_map(s, TABLE, page, DMA_MAPPING_ERROR);
 }
 #endif /* CONFIG_HMM_KUNIT_HAS_DMA_PFN */
 
@@ -1129,12 +1253,15 @@ static struct kunit_case hmm_dma_cases[] = {
 	KUNIT_CASE(refused),
 	KUNIT_CASE(device_private),
 	KUNIT_CASE(peer),
+	KUNIT_CASE(changed),
+	KUNIT_CASE(killed),
 	KUNIT_CASE_PARAM(link_fails, memory_gen_params),
 	KUNIT_CASE(no_memory),
 	KUNIT_CASE(entries_2m),
 	KUNIT_CASE(entries_64k),
 #ifdef CONFIG_HMM_KUNIT_HAS_DMA_PFN
 	KUNIT_CASE_PARAM(by_pages, memory_gen_params),
+	KUNIT_CASE(peer_by_pages),
 #endif
 	KUNIT_CASE_PARAM_ATTR(storm, memory_gen_params, slow),
 	KUNIT_CASE(huge_leaf),
@@ -1172,12 +1299,15 @@ static struct kunit_case direct_hmm_dma_cases[] = {
 	KUNIT_CASE(refused),
 	KUNIT_CASE(device_private),
 	KUNIT_CASE(peer),
+	KUNIT_CASE(changed),
+	KUNIT_CASE(killed),
 	KUNIT_CASE_PARAM(link_fails, memory_gen_params),
 	KUNIT_CASE(no_memory),
 	KUNIT_CASE(entries_2m),
 	KUNIT_CASE(entries_64k),
 #ifdef CONFIG_HMM_KUNIT_HAS_DMA_PFN
 	KUNIT_CASE_PARAM(by_pages, memory_gen_params),
+	KUNIT_CASE(peer_by_pages),
 #endif
 	KUNIT_CASE_PARAM_ATTR(storm, memory_gen_params, slow),
 	{ }

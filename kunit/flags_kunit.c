@@ -183,6 +183,26 @@ static void no_array(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, -EFAULT, call->fault(mirror));
 }
 
+/* The same of a huge page, and of what is not asked for. */
+static void no_array_thp(struct kunit *test)
+{
+	const struct call *call = test->param_value;
+	unsigned long addr = hmm_kunit_thp(test, HMM_KUNIT_TABLE);
+	struct hmm_kunit_mirror *mirror = hmm_kunit_mirror(test, addr, HMM_KUNIT_TABLE, 0);
+	struct hmm_range *range = &mirror->range;
+	unsigned long *pfns = range->hmm_pfns;
+	struct hmm_kunit_leaf leaf;
+
+	range->hmm_pfns = NULL;
+	KUNIT_EXPECT_EQ(test, 0, call->fault(mirror));
+	KUNIT_EXPECT_FALSE(test, hmm_kunit_leaf(addr, &leaf));
+	range->default_flags = REQ_WRITE;
+	KUNIT_EXPECT_EQ(test, 0, call->fault(mirror));
+	KUNIT_EXPECT_TRUE(test, hmm_kunit_leaf(addr, &leaf) && leaf.write);
+	for (unsigned long i = 0; i < HMM_KUNIT_TABLE; i++)
+		KUNIT_EXPECT_EQ(test, pfns[i], HMM_KUNIT_POISON);
+}
+
 /* What nobody may ask for changes nothing. */
 static void refused(struct kunit *test)
 {
@@ -324,6 +344,7 @@ static struct kunit_case hmm_flags_cases[] = {
 	KUNIT_CASE_PARAM(try_write_shadow_stack, call_gen_params),
 #endif
 	KUNIT_CASE_PARAM(no_array, call_gen_params),
+	KUNIT_CASE_PARAM(no_array_thp, call_gen_params),
 	KUNIT_CASE_PARAM(refused, call_gen_params),
 #ifdef CONFIG_HMM_KUNIT_HAS_DMA_PFN
 	KUNIT_CASE(map_store),

@@ -51,6 +51,7 @@ static void refused(struct kunit *test)
 {
 	const struct hmm_mirror_ops *ops = &hmm_kunit_device_ops;
 	const struct hmm_mirror_ops no_release = { .notifier = ops->notifier };
+	const struct hmm_mirror_ops no_invalidate = { .release = ops->release };
 	unsigned long addr;
 	struct hmm_kunit_device *device = device_of(test, &addr);
 	struct hmm_kunit_device *other = hmm_kunit_device(test);
@@ -67,6 +68,7 @@ static void refused(struct kunit *test)
 		{ addr, PAGE_SIZE + 1, ops, -EINVAL },
 		{ PAGE_MASK, 2 * PAGE_SIZE, ops, -EINVAL },
 		{ addr, PAGE_SIZE, &no_release, -EINVAL },
+		{ addr, PAGE_SIZE, &no_invalidate, -EINVAL },
 		/* The last page there is, and all there are but one. */
 		{ PAGE_MASK, PAGE_SIZE, ops, 0 },
 		{ 0, PAGE_MASK, ops, 0 },

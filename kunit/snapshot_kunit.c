@@ -6,7 +6,7 @@
  * because the kernel makes no such entry: swap, markers, poison and
  * device-exclusive entries above the level of a PTE; an entry that is not present
  * at the level of a PUD. Not here either: faults of swap entries, and secret
- * memory, for want of a swap device and of a file descriptor; vm/states.c has
+ * memory, for want of a swap device and of a file descriptor; vm/mirror.c has
  * them.
  */
 #include <linux/hugetlb.h>
