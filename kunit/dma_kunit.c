@@ -48,6 +48,7 @@ static phys_addr_t translate(struct device *dev, dma_addr_t addr)
  * @range: of all of it, with an array
  * @start: of the memory, which has @npages
  * @generations: how often each page has been unmapped
+ * @owner: who has @lock when it takes memory away, if that is not the callback itself
  * @nr_stale: entries that were not what the page tables of the CPU had, or were still
  *	translated after they had been unmapped
  */
@@ -62,6 +63,7 @@ struct subject {
 	unsigned long npages;
 	unsigned long *generations;
 	unsigned long nr_stale;
+	struct task_struct *owner;
 };
 
 static bool subject_invalidate(struct mmu_interval_notifier *notifier,
@@ -70,10 +72,12 @@ static bool subject_invalidate(struct mmu_interval_notifier *notifier,
 {
 	struct subject *s = container_of(notifier, struct subject, mirror.notifier);
 	unsigned long start = event->start, end = event->end;
+	bool owned = READ_ONCE(s->owner) == current;
 
 	if (!mmu_notifier_range_blockable(event))
 		return false;
-	mutex_lock(&s->lock);
+	if (!owned)
+		mutex_lock(&s->lock);
 	hmm_mirror_set_seq(&s->mirror, event, cur_seq);
 	if (s->map.pfn_list && hmm_dma_map_widen(&s->map, &start, &end)) {
 		size_t idx = hmm_dma_map_index(&s->map, start);
@@ -87,7 +91,8 @@ static bool subject_invalidate(struct mmu_interval_notifier *notifier,
 				s->nr_stale++;
 		}
 	}
-	mutex_unlock(&s->lock);
+	if (!owned)
+		mutex_unlock(&s->lock);
 	return true;
 }
 
@@ -703,7 +708,10 @@ static void device_private(struct kunit *test)
 	expect_mapped(s, 0, NPAGES);
 }
 
-/* Who has the lock, and kills who waits for it. */
+/*
+ * Who has the lock, which somebody else waits for after 100 ms, and kills that one, or
+ * takes away the first page.
+ */
 struct holder {
 	struct subject *s;
 	struct task_struct *kill;
@@ -713,15 +721,47 @@ struct holder {
 static int holder_thread(void *data)
 {
 	struct holder *holder = data;
+	struct subject *s = holder->s;
 
-	mutex_lock(&holder->s->lock);
+	mutex_lock(&s->lock);
 	complete(&holder->taken);
 	msleep(100);
-	hmm_kunit_kill_task(holder->kill);
-	wait_for_completion(&holder->end);
-	mutex_unlock(&holder->s->lock);
+	if (holder->kill) {
+		hmm_kunit_kill_task(holder->kill);
+		wait_for_completion(&holder->end);
+	} else {
+		WRITE_ONCE(s->owner, current);
+		kthread_use_mm(s->mirror.notifier.mm);
+		hmm_kunit_try_madvise(current->mm, s->start, 1, MADV_DONTNEED);
+		kthread_unuse_mm(s->mirror.notifier.mm);
+		WRITE_ONCE(s->owner, NULL);
+	}
+	mutex_unlock(&s->lock);
 	complete(&holder->done);
 	return 0;
+}
+
+static void hold(struct kunit *test, struct holder *holder)
+{
+	init_completion(&holder->taken);
+	init_completion(&holder->end);
+	init_completion(&holder->done);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(kthread_run(holder_thread, holder, "holder")));
+	wait_for_completion(&holder->taken);
+}
+
+/* What is taken away while the lock is waited for is not mapped, but found again. */
+static void not_confirmed(struct kunit *test)
+{
+	struct subject *s = subject(test, hmm_kunit_anon(test, NPAGES), NPAGES, REQ_WRITE);
+	struct holder holder = { .s = s };
+
+	KUNIT_ASSERT_EQ(test, 0, hmm_range_fault_unlocked_timeout(&s->range, HZ));
+	hold(test, &holder);
+	KUNIT_EXPECT_EQ(test, 0, subject_map(s));
+	wait_for_completion(&holder.done);
+	KUNIT_EXPECT_EQ(test, 1, s->generations[0]);
+	expect_mapped(s, 0, NPAGES);
 }
 
 /* Who is killed does not wait for the lock of the driver any longer. */
@@ -731,13 +771,8 @@ static void killed(struct kunit *test)
 	struct holder holder = { .s = s, .kill = current };
 
 	KUNIT_ASSERT_EQ(test, 0, hmm_range_fault_unlocked_timeout(&s->range, HZ));
-	init_completion(&holder.taken);
-	init_completion(&holder.end);
-	init_completion(&holder.done);
-	KUNIT_ASSERT_FALSE(test, IS_ERR(kthread_run(holder_thread, &holder, "holder")));
-	wait_for_completion(&holder.taken);
-	KUNIT_EXPECT_EQ(test, -EINTR,
-			hmm_range_dma_map(s->dev, &s->map, &s->range, &s->lock, HZ));
+	hold(test, &holder);
+	KUNIT_EXPECT_EQ(test, -EINTR, subject_map(s));
 	hmm_kunit_kill(false);
 	complete(&holder.end);
 	wait_for_completion(&holder.done);
@@ -1255,6 +1290,7 @@ static struct kunit_case hmm_dma_cases[] = {
 	KUNIT_CASE(peer),
 	KUNIT_CASE(changed),
 	KUNIT_CASE(killed),
+	KUNIT_CASE(not_confirmed),
 	KUNIT_CASE_PARAM(link_fails, memory_gen_params),
 	KUNIT_CASE(no_memory),
 	KUNIT_CASE(entries_2m),
@@ -1301,6 +1337,7 @@ static struct kunit_case direct_hmm_dma_cases[] = {
 	KUNIT_CASE(peer),
 	KUNIT_CASE(changed),
 	KUNIT_CASE(killed),
+	KUNIT_CASE(not_confirmed),
 	KUNIT_CASE_PARAM(link_fails, memory_gen_params),
 	KUNIT_CASE(no_memory),
 	KUNIT_CASE(entries_2m),

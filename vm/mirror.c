@@ -78,14 +78,16 @@ static int pages_that_are(int pagemap, char *map, unsigned long long is)
 /* Whether the swap device has done all reads and writes that were asked of it. */
 static bool swap_is_idle(void)
 {
-	FILE *inflight = fopen("/sys/block/loop0/inflight", "r");
-	unsigned int reads, writes;
+	FILE *stat = fopen("/sys/block/loop0/stat", "r");
+	unsigned int in_flight;
 	bool idle;
 
-	if (!inflight)
+	if (!stat)
 		return false;
-	idle = fscanf(inflight, "%u %u", &reads, &writes) == 2 && !reads && !writes;
-	fclose(inflight);
+	/* The ninth number. */
+	idle = fscanf(stat, "%*u %*u %*u %*u %*u %*u %*u %*u %u", &in_flight) == 1 &&
+	       !in_flight;
+	fclose(stat);
 	return idle;
 }
 
