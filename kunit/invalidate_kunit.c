@@ -390,8 +390,11 @@ static void look(struct subject *s)
 	KUNIT_EXPECT_TRUE(s->test, valid(s));
 	hmm_kunit_event(s->test, current->mm, s->range.start, 1);
 	KUNIT_EXPECT_FALSE(s->test, valid(s));
+	/* Of pages that have come nobody is told, so all of it is looked at again. */
+	KUNIT_EXPECT_EQ(s->test, NPAGES, plant(s));
 	KUNIT_EXPECT_EQ(s->test, 0, fault_unlocked(&s->range));
 	KUNIT_EXPECT_TRUE(s->test, valid(s));
+	expect_looked_at(s, 0, s->npages);
 	KUNIT_EXPECT_EQ(s->test, NPAGES, plant(s));
 	s->range.default_flags = REQ_WRITE;
 }
