@@ -524,6 +524,14 @@ static void no_device(struct kunit *test)
 	KUNIT_EXPECT_NE(test, 0, s->map.pfn_list[2]);
 }
 
+/* The lock is free then. */
+static void expect_map_fails(struct subject *s, int error)
+{
+	KUNIT_EXPECT_EQ(s->test, error, subject_map(s));
+	KUNIT_EXPECT_TRUE(s->test, mutex_trylock(&s->lock));
+	mutex_unlock(&s->lock);
+}
+
 static void refused(struct kunit *test)
 {
 	unsigned long addr = hmm_kunit_anon(test, NPAGES), *pfns;
@@ -572,40 +580,32 @@ static void refused(struct kunit *test)
 	hmm_dma_map_free(s->dev, &s->map);
 	KUNIT_ASSERT_EQ(test, 0, hmm_dma_map_alloc_range(s->dev, &s->map, addr + PAGE_SIZE,
 							 addr + 2 * PAGE_SIZE, PAGE_SIZE));
-	KUNIT_EXPECT_EQ(test, -EINVAL, subject_map(s));
-	mutex_lock(&s->lock);
+	expect_map_fails(s, -EINVAL);
 	range.start = addr;
 	range.end = addr + 2 * PAGE_SIZE;
-	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_dma_map_commit(s->dev, &s->map, &range));
+	KUNIT_EXPECT_EQ(test, -EINVAL, commit(s, &range));
 	range.start = addr + PAGE_SIZE;
 	range.end = addr + 3 * PAGE_SIZE;
-	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_dma_map_commit(s->dev, &s->map, &range));
+	KUNIT_EXPECT_EQ(test, -EINVAL, commit(s, &range));
 	range.end = range.start;
-	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_dma_map_commit(s->dev, &s->map, &range));
-	mutex_unlock(&s->lock);
+	KUNIT_EXPECT_EQ(test, -EINVAL, commit(s, &range));
 	hmm_dma_map_free(s->dev, &s->map);
 
 	/* Pages of 4K, and a range of them, where the device has none. */
 	KUNIT_ASSERT_EQ(test, 0, hmm_dma_map_alloc_range(s->dev, &s->map, addr, s->range.end,
 							 PMD_SIZE));
-	KUNIT_EXPECT_EQ(test, -EINVAL, subject_map(s));
-	KUNIT_EXPECT_TRUE(test, mutex_trylock(&s->lock));
-	mutex_unlock(&s->lock);
+	expect_map_fails(s, -EINVAL);
 	range.start = addr;
-	mutex_lock(&s->lock);
-	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_dma_map_commit(s->dev, &s->map, &range));
-	mutex_unlock(&s->lock);
+	KUNIT_EXPECT_EQ(test, -EINVAL, commit(s, &range));
 	expect_unmapped(s, 0, 2);
 	pfns = s->range.hmm_pfns;
 	s->range.hmm_pfns = NULL;
-	KUNIT_EXPECT_EQ(test, -EINVAL, subject_map(s));
+	expect_map_fails(s, -EINVAL);
 	s->range.hmm_pfns = pfns;
 
 	/* Where there is no memory any more. */
 	KUNIT_EXPECT_EQ(test, 0, vm_munmap(addr + PAGE_SIZE, PAGE_SIZE));
-	KUNIT_EXPECT_EQ(test, -EFAULT, subject_map(s));
-	KUNIT_EXPECT_TRUE(test, mutex_trylock(&s->lock));
-	mutex_unlock(&s->lock);
+	expect_map_fails(s, -EFAULT);
 }
 
 /* Commit all, after a part that begins at @kept: only that is mapped when it fails. */
