@@ -356,6 +356,7 @@ static void snapshot(struct subject *s)
 struct overlap {
 	struct subject *s;
 	struct mm_struct *mm;
+	struct task_struct *waiter;
 	struct mmu_notifier_range event;
 	struct completion done;
 };
@@ -364,7 +365,8 @@ static int overlap_thread(void *data)
 {
 	struct overlap *overlap = data;
 
-	msleep(100);
+	while (task_is_running(overlap->waiter))
+		msleep(1);
 	hmm_kunit_event(overlap->s->test, overlap->mm,
 			overlap->s->range.start + 2 * PAGE_SIZE, 1);
 	hmm_kunit_event_end(&overlap->event);
@@ -374,7 +376,7 @@ static int overlap_thread(void *data)
 
 static void snapshot_overlapped(struct subject *s)
 {
-	struct overlap overlap = { .s = s, .mm = current->mm };
+	struct overlap overlap = { .s = s, .mm = current->mm, .waiter = current };
 
 	init_completion(&overlap.done);
 	hmm_kunit_event_begin(s->test, &overlap.event, current->mm, s->range.start, 1);

@@ -131,6 +131,12 @@ static void pte_uffd_wp_enter(struct hmm_kunit_cell *cell)
 	pte_none_enter(cell);
 	hmm_kunit_set_pte(cell, make_pte_marker(PTE_MARKER_UFFD_WP));
 }
+
+/* Markers are bits, and may come together: an error stays one. */
+static void pte_uffd_wp_poison_enter(struct hmm_kunit_cell *cell)
+{
+	hmm_kunit_set_pte(cell, make_pte_marker(PTE_MARKER_UFFD_WP | PTE_MARKER_POISONED));
+}
 #endif
 
 #ifdef CONFIG_MEMORY_FAILURE
@@ -273,6 +279,8 @@ static const struct hmm_kunit_state pte_states[] = {
 	  -EFAULT, -EFAULT },
 #ifdef CONFIG_PTE_MARKER_UFFD_WP
 	{ "uffd_wp_marker", pte_uffd_wp_enter, NULL, false, false, NOTHING, 0, 0 },
+	{ "uffd_wp_poison_marker", pte_uffd_wp_poison_enter, hmm_kunit_put_back, false,
+	  false, ERROR, -EFAULT, -EFAULT },
 #endif
 #ifdef CONFIG_MEMORY_FAILURE
 	{ "hwpoison", pte_hwpoison_enter, hmm_kunit_put_back, false, false, ERROR,
