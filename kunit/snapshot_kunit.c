@@ -74,6 +74,20 @@ static void migration_enter(struct hmm_kunit_cell *cell)
 	hmm_kunit_set_softleaf(cell, make_writable_migration_entry(folio_pfn(cell->folio)));
 }
 
+static void migration_exclusive_enter(struct hmm_kunit_cell *cell)
+{
+	unsigned long pfn = folio_pfn(cell->folio);
+
+	folio_lock(cell->folio);
+	hmm_kunit_set_softleaf(cell, make_readable_exclusive_migration_entry(pfn));
+}
+
+static void migration_readonly_enter(struct hmm_kunit_cell *cell)
+{
+	folio_lock(cell->folio);
+	hmm_kunit_set_softleaf(cell, make_readable_migration_entry(folio_pfn(cell->folio)));
+}
+
 static void migration_leave(struct hmm_kunit_cell *cell)
 {
 	hmm_kunit_put_back(cell);
@@ -272,6 +286,10 @@ static const struct hmm_kunit_state pte_states[] = {
 	{ "zero_page", pte_zero_enter, NULL, false, false, PAGE, 0, 0 },
 	{ "clean", pte_clean_enter, NULL, false, false, PAGE, 0, 0 },
 	{ "migration", migration_enter, migration_leave, true, false,
+	  NOTHING, 0, 0 },
+	{ "migration_exclusive", migration_exclusive_enter, migration_leave, true, false,
+	  NOTHING, 0, 0 },
+	{ "migration_readonly", migration_readonly_enter, migration_leave, true, false,
 	  NOTHING, 0, 0 },
 	{ "poison_marker", pte_poison_enter, hmm_kunit_put_back, false, false, ERROR,
 	  -EFAULT, -EFAULT },
