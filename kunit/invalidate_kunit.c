@@ -366,7 +366,7 @@ static int overlap_thread(void *data)
 	struct overlap *overlap = data;
 
 	while (task_is_running(overlap->waiter))
-		msleep(1);
+		msleep(20);
 	hmm_kunit_event(overlap->s->test, overlap->mm,
 			overlap->s->range.start + 2 * PAGE_SIZE, 1);
 	hmm_kunit_event_end(&overlap->event);
