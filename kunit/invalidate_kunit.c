@@ -355,7 +355,6 @@ static void snapshot(struct subject *s)
 /* While that waits for an event, others of the same sequence begin and end. */
 struct overlap {
 	struct subject *s;
-	struct mm_struct *mm;
 	struct task_struct *waiter;
 	struct mmu_notifier_range event;
 	struct completion done;
@@ -367,7 +366,7 @@ static int overlap_thread(void *data)
 
 	while (task_is_running(overlap->waiter))
 		msleep(20);
-	hmm_kunit_event(overlap->s->test, overlap->mm,
+	hmm_kunit_event(overlap->s->test, overlap->waiter->mm,
 			overlap->s->range.start + 2 * PAGE_SIZE, 1);
 	hmm_kunit_event_end(&overlap->event);
 	complete(&overlap->done);
@@ -376,7 +375,7 @@ static int overlap_thread(void *data)
 
 static void snapshot_overlapped(struct subject *s)
 {
-	struct overlap overlap = { .s = s, .mm = current->mm, .waiter = current };
+	struct overlap overlap = { .s = s, .waiter = current };
 
 	init_completion(&overlap.done);
 	hmm_kunit_event_begin(s->test, &overlap.event, current->mm, s->range.start, 1);

@@ -68,24 +68,25 @@ static void pte_guard_enter(struct hmm_kunit_cell *cell)
 	hmm_kunit_set_softleaf(cell, make_guard_swp_entry());
 }
 
-static void migration_enter(struct hmm_kunit_cell *cell)
+static void migrate(struct hmm_kunit_cell *cell, swp_entry_t entry)
 {
 	folio_lock(cell->folio);
-	hmm_kunit_set_softleaf(cell, make_writable_migration_entry(folio_pfn(cell->folio)));
+	hmm_kunit_set_softleaf(cell, entry);
+}
+
+static void migration_enter(struct hmm_kunit_cell *cell)
+{
+	migrate(cell, make_writable_migration_entry(folio_pfn(cell->folio)));
 }
 
 static void migration_exclusive_enter(struct hmm_kunit_cell *cell)
 {
-	unsigned long pfn = folio_pfn(cell->folio);
-
-	folio_lock(cell->folio);
-	hmm_kunit_set_softleaf(cell, make_readable_exclusive_migration_entry(pfn));
+	migrate(cell, make_readable_exclusive_migration_entry(folio_pfn(cell->folio)));
 }
 
 static void migration_readonly_enter(struct hmm_kunit_cell *cell)
 {
-	folio_lock(cell->folio);
-	hmm_kunit_set_softleaf(cell, make_readable_migration_entry(folio_pfn(cell->folio)));
+	migrate(cell, make_readable_migration_entry(folio_pfn(cell->folio)));
 }
 
 static void migration_leave(struct hmm_kunit_cell *cell)
