@@ -459,6 +459,108 @@ static void dropped(struct kunit *test)
 	expect_looked_at(s, 0, s->npages);
 }
 
+/* An event begins and ends after a snapshot has got its sequence, before it walks. */
+static int event_thread(void *data)
+{
+	struct overlap *overlap = data;
+	struct mm_struct *mm = overlap->waiter->mm;
+
+	mmap_write_lock(mm);
+	complete(&overlap->done);
+	while (!mmap_lock_is_contended(mm))
+		msleep(20);
+	hmm_kunit_event(overlap->s->test, mm, overlap->s->range.start, 1);
+	mmap_write_unlock(mm);
+	complete(&overlap->done);
+	return 0;
+}
+
+static void event_beside(struct subject *s, int (*walk)(struct hmm_range *range))
+{
+	struct overlap overlap = { .s = s, .waiter = current };
+
+	/* Of more than one VMA, so that the mmap lock is taken. */
+	hmm_kunit_madvise(s->test, s->range.start, 8, MADV_DONTFORK);
+	init_completion(&overlap.done);
+	KUNIT_ASSERT_FALSE(s->test, IS_ERR(kthread_run(event_thread, &overlap, "event")));
+	wait_for_completion(&overlap.done);
+	KUNIT_EXPECT_EQ(s->test, 0, walk(&s->range));
+	wait_for_completion(&overlap.done);
+}
+
+static void beside_snapshot(struct subject *s)
+{
+	event_beside(s, hmm_range_snapshot);
+}
+
+/* An event goes on for longer than a snapshot may wait, so that it walks nothing. */
+static void before_snapshot(struct subject *s)
+{
+	struct mmu_notifier_range event;
+
+	KUNIT_EXPECT_EQ(s->test, 0, hmm_range_wait_until_valid(&s->range, 1));
+	hmm_kunit_event_begin(s->test, &event, current->mm, s->range.start, 1);
+	KUNIT_EXPECT_EQ(s->test, -EBUSY, hmm_range_snapshot(&s->range));
+	hmm_kunit_event_end(&event);
+}
+
+static void before_look(struct subject *s)
+{
+	struct mmu_notifier_range event;
+
+	s->range.default_flags = 0;
+	KUNIT_EXPECT_EQ(s->test, 0, hmm_range_wait_until_valid(&s->range, 0));
+	hmm_kunit_event_begin(s->test, &event, current->mm, s->range.start, 1);
+	mmap_read_lock(current->mm);
+	KUNIT_EXPECT_EQ(s->test, -EBUSY, hmm_range_fault(&s->range));
+	mmap_read_unlock(current->mm);
+	hmm_kunit_event_end(&event);
+	s->range.default_flags = REQ_WRITE;
+}
+
+static void just_event(struct subject *s)
+{
+	hmm_kunit_event(s->test, current->mm, s->range.start, 1);
+}
+
+static const struct stale {
+	const char *name;
+	void (*event)(struct subject *s);
+	bool plain;
+} stales[] = {
+	{ "event", just_event },
+	{ "event_plain", just_event, true },
+	{ "before_snapshot", before_snapshot },
+	{ "before_snapshot_plain", before_snapshot, true },
+	{ "beside_snapshot", beside_snapshot },
+	{ "beside_snapshot_plain", beside_snapshot, true },
+	{ "before_look", before_look },
+	{ "before_look_plain", before_look, true },
+};
+
+KUNIT_ARRAY_PARAM_DESC(stale, stales, name);
+
+/* What has been invalidated and not looked at since is not valid, however long one waits. */
+static void stale(struct kunit *test)
+{
+	const struct stale *stale = test->param_value;
+	struct subject *s = keeper(test);
+
+	hmm_kunit_needs_events(test);
+	s->device->plain = stale->plain;
+	fault_all(s, fault_unlocked);
+	stale->event(s);
+	KUNIT_EXPECT_FALSE(test, valid(s));
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_wait_until_valid(&s->range, 0));
+	KUNIT_EXPECT_FALSE(test, valid(s));
+	snapshot(s);
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_wait_until_valid(&s->range, 0));
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	KUNIT_EXPECT_EQ(test, 0, fault_unlocked(&s->range));
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	expect_looked_at(s, 0, s->npages);
+}
+
 /* An error leaves what was there, and what has not been looked at stale. */
 static void failed(struct kunit *test)
 {
@@ -794,6 +896,7 @@ static struct kunit_case hmm_invalidate_cases[] = {
 #ifdef CONFIG_HMM_KUNIT_HAS_RECORD
 	KUNIT_CASE_PARAM(kept, fault_gen_params),
 	KUNIT_CASE_PARAM(dropped, drop_gen_params),
+	KUNIT_CASE_PARAM(stale, stale_gen_params),
 	KUNIT_CASE_PARAM(failed, fault_gen_params),
 	KUNIT_CASE_PARAM(filtered, fault_gen_params),
 	KUNIT_CASE(two_ranges),
