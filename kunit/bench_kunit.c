@@ -16,7 +16,7 @@
 #include <linux/sizes.h>
 
 #include "edu.h"
-#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
+#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
 #include "device.h"
 #else
 #include "fixture.h"
@@ -289,7 +289,7 @@ static void one_hole(struct kunit *test)
  * A driver that faults a range until it is valid, and keeps what can be kept: all that
  * it has found, if HMM has an idea of that.
  */
-#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
+#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
 struct keeper {
 	struct hmm_kunit_device *device;
 	struct hmm_range range;

@@ -18,7 +18,7 @@
 #include <asm/tlb.h>
 #include <trace/events/mmap_lock.h>
 
-#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
+#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
 #include "device.h"
 #else
 #include "fixture.h"
@@ -320,7 +320,7 @@ static unsigned long stored(struct hmm_range *range)
 	return nr;
 }
 
-#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
+#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
 static bool stream_valid(struct hmm_range *range, void *keeper)
 {
 	struct hmm_kunit_device *device = keeper;
@@ -358,7 +358,7 @@ static void beside_stream(struct kunit *test)
 	bool valid = false;
 	u64 ns;
 	int ret;
-#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
+#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
 	struct hmm_kunit_device *device;
 	struct hmm_record record;
 #endif
@@ -371,7 +371,7 @@ static void beside_stream(struct kunit *test)
 	range.end = addr + STREAM_PAGES * PAGE_SIZE;
 	stored(&range);
 	keeper = mirror;
-#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
+#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
 	device = hmm_kunit_device_of(test, addr, STREAM_PAGES + HMM_KUNIT_TABLE);
 	keeper = device;
 	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(&range, &device->mirror, &record));
@@ -392,7 +392,7 @@ static void beside_stream(struct kunit *test)
 	ns = ktime_get_ns() - ns;
 	WRITE_ONCE(stream.stop, true);
 	wait_for_completion(&stream.done);
-#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
+#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
 	hmm_range_unregister(&range);
 #endif
 
@@ -401,7 +401,7 @@ static void beside_stream(struct kunit *test)
 		   entries / SZ_1M, entries % SZ_1M * 100 / SZ_1M);
 	kunit_info(test, "%s after %llu ms, and %lu events", valid ? "valid" : "given up",
 		   div_u64(ns, NSEC_PER_MSEC), stream.nr);
-	if (IS_ENABLED(CONFIG_HMM_KUNIT_HAS_RECORD))
+	if (IS_ENABLED(CONFIG_HMM_KUNIT_HAS_RANGE))
 		KUNIT_EXPECT_TRUE(test, valid);
 }
 

@@ -32,7 +32,7 @@ static bool device_invalidate(struct mmu_interval_notifier *notifier,
 	atomic_inc(&device->running);
 	if (device->plain)
 		mmu_interval_set_seq(notifier, cur_seq);
-	else if (!device->filter)
+	else
 		hmm_mirror_set_seq(&device->mirror, event, cur_seq);
 	device->nr_callbacks++;
 	if (event->event == MMU_NOTIFY_RELEASE) {

@@ -34,7 +34,6 @@ static inline void hmm_mirror_set_seq(struct hmm_mirror *mirror,
  * @busy: the lock is not to be had by callbacks that may not wait
  * @put: the next callback puts a reference
  * @plain: callbacks call mmu_interval_set_seq() instead of hmm_mirror_set_seq()
- * @filter: callbacks let events pass, as those that are the driver's own
  * @slow: callbacks take their time, so that page tables change later
  * @hold: callbacks say that they are @entered, and wait for @go
  * @release_ms: how long release() takes
@@ -52,7 +51,6 @@ struct hmm_kunit_device {
 	bool busy;
 	bool put;
 	bool plain;
-	bool filter;
 	bool slow;
 	bool hold;
 	unsigned int release_ms;

@@ -25,7 +25,7 @@ struct subject {
 	struct hmm_kunit_file *hf;
 	unsigned long npages;
 	struct hmm_range range;
-#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
+#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
 	struct hmm_record record;
 #endif
 	unsigned long *pfns;
@@ -35,7 +35,7 @@ struct subject {
 
 static void subject_unregister(void *data)
 {
-#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
+#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
 	struct subject *s = data;
 
 	if (s->range.mirror)
@@ -63,7 +63,7 @@ static struct subject *subject(struct kunit *test, struct hmm_kunit_device *devi
 	range->end = addr + npages * PAGE_SIZE;
 	range->hmm_pfns = s->pfns;
 	range->default_flags = REQ_WRITE;
-#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
+#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
 	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(range, &device->mirror,
 						    keep ? &s->record : NULL));
 #else
@@ -107,7 +107,7 @@ static bool valid(struct subject *s)
 	bool ret;
 
 	mutex_lock(&s->device->lock);
-#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
+#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
 	ret = hmm_range_valid(&s->range);
 #else
 	ret = !mmu_interval_read_retry(s->range.notifier, s->range.notifier_seq);
@@ -236,7 +236,7 @@ static void cow(struct kunit *test)
 		}
 }
 
-#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
+#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
 
 /* Anonymous memory that is there, and a range that keeps what it has. */
 static struct subject *keeper(struct kunit *test)
@@ -325,7 +325,7 @@ static void kept(struct kunit *test)
 	expect_looked_at(s, 10, 14);
 }
 
-/* What is asked for by somebody else, or something else, is another array. */
+/* After these a fault looks at everything. */
 static void other_flags(struct subject *s)
 {
 	s->range.default_flags = REQ_READ;
@@ -334,15 +334,6 @@ static void other_flags(struct subject *s)
 static void other_owner(struct subject *s)
 {
 	s->range.dev_private_owner = s;
-}
-
-static void other_array(struct subject *s)
-{
-	unsigned long *pfns = kunit_kmalloc_array(s->test, NPAGES, sizeof(*pfns), GFP_KERNEL);
-
-	KUNIT_ASSERT_NOT_NULL(s->test, pfns);
-	s->range.hmm_pfns = pfns;
-	s->pfns = pfns;
 }
 
 static void snapshot(struct subject *s)
@@ -416,12 +407,6 @@ static void smaller(struct subject *s)
 						       &s->record));
 }
 
-static void moved(struct subject *s)
-{
-	s->range.start += PAGE_SIZE;
-	s->npages--;
-}
-
 static void plain_event(struct subject *s)
 {
 	s->device->plain = true;
@@ -434,11 +419,9 @@ static const struct drop {
 } drops[] = {
 	{ "other_flags", other_flags },
 	{ "other_owner", other_owner },
-	{ "other_array", other_array },
 	{ "snapshot", snapshot },
 	{ "snapshot_overlapped", snapshot_overlapped },
 	{ "look", look },
-	{ "moved", moved },
 	{ "registered_again", registered_again },
 	{ "smaller", smaller },
 	{ "plain_event", plain_event },
@@ -504,6 +487,17 @@ static void before_snapshot(struct subject *s)
 	hmm_kunit_event_end(&event);
 }
 
+/* It begins to walk, and fails. */
+static void killed_snapshot(struct subject *s)
+{
+	int ret;
+
+	hmm_kunit_kill(true);
+	ret = hmm_range_snapshot(&s->range);
+	hmm_kunit_kill(false);
+	KUNIT_EXPECT_EQ(s->test, -EINTR, ret);
+}
+
 static void before_look(struct subject *s)
 {
 	struct mmu_notifier_range event;
@@ -532,6 +526,7 @@ static const struct stale {
 	{ "event_plain", just_event, true },
 	{ "before_snapshot", before_snapshot },
 	{ "before_snapshot_plain", before_snapshot, true },
+	{ "killed_snapshot", killed_snapshot },
 	{ "beside_snapshot", beside_snapshot },
 	{ "beside_snapshot_plain", beside_snapshot, true },
 	{ "before_look", before_look },
@@ -540,7 +535,7 @@ static const struct stale {
 
 KUNIT_ARRAY_PARAM_DESC(stale, stales, name);
 
-/* What has been invalidated and not looked at since is not valid, however long one waits. */
+/* What has not been looked at since is not valid, however long one waits. */
 static void stale(struct kunit *test)
 {
 	const struct stale *stale = test->param_value;
@@ -582,26 +577,6 @@ static void failed(struct kunit *test)
 	for (unsigned long i = 0; i < NPAGES; i++)
 		KUNIT_EXPECT_TRUE_MSG(test, i == 5 || i == 20 ? is_true(s, i) : is_sentinel(s, i),
 				      "page %lu: entry %lx", i, s->pfns[i]);
-}
-
-/* Events of its own that a driver lets pass. */
-static void filtered(struct kunit *test)
-{
-	const struct fault *fault = test->param_value;
-	struct subject *s = keeper(test);
-	unsigned long addr = s->range.start;
-
-	hmm_kunit_needs_events(test);
-	fault_all(s, fault->fault);
-	s->device->filter = true;
-	hmm_kunit_madvise(test, addr + 7 * PAGE_SIZE, 2, MADV_DONTNEED);
-	s->device->filter = false;
-	KUNIT_EXPECT_TRUE(test, valid(s));
-	hmm_mirror_forget(&s->device->mirror, addr + 7 * PAGE_SIZE, addr + 9 * PAGE_SIZE);
-	KUNIT_EXPECT_FALSE(test, valid(s));
-	KUNIT_EXPECT_EQ(test, 0, fault->fault(&s->range));
-	KUNIT_EXPECT_TRUE(test, valid(s));
-	expect_looked_at(s, 7, 9);
 }
 
 /* What one range has looked at, another has not. */
@@ -888,17 +863,16 @@ static void storm(struct kunit *test)
 	kunit_info(test, "%u invalidations", nr);
 }
 
-#endif /* CONFIG_HMM_KUNIT_HAS_RECORD */
+#endif /* CONFIG_HMM_KUNIT_HAS_RANGE */
 
 static struct kunit_case hmm_invalidate_cases[] = {
 	KUNIT_CASE_PARAM(in_call, in_call_gen_params),
 	KUNIT_CASE(cow),
-#ifdef CONFIG_HMM_KUNIT_HAS_RECORD
+#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
 	KUNIT_CASE_PARAM(kept, fault_gen_params),
 	KUNIT_CASE_PARAM(dropped, drop_gen_params),
 	KUNIT_CASE_PARAM(stale, stale_gen_params),
 	KUNIT_CASE_PARAM(failed, fault_gen_params),
-	KUNIT_CASE_PARAM(filtered, fault_gen_params),
 	KUNIT_CASE(two_ranges),
 	KUNIT_CASE_PARAM(next_event, fault_gen_params),
 	KUNIT_CASE(huge),
