@@ -16,6 +16,8 @@
 /* Pages of a range, and the first one that is missing: what is before is stored first. */
 #define NPAGES 64
 #define AT 40
+/* The page that comes while a walk goes on. */
+#define COMES 30
 /* Pages of the mirror before the range, and behind it. */
 #define BESIDE 8
 
@@ -347,6 +349,7 @@ static void snapshot(struct subject *s)
 struct overlap {
 	struct subject *s;
 	struct task_struct *waiter;
+	unsigned long last;
 	struct mmu_notifier_range event;
 	struct completion done;
 };
@@ -413,6 +416,63 @@ static void plain_event(struct subject *s)
 	hmm_kunit_event(s->test, current->mm, s->range.start, 1);
 }
 
+/*
+ * An event begins after a walk has got its sequence and before it walks, and ends later,
+ * when a page has come for which there is no event.
+ */
+static int event_thread(void *data)
+{
+	struct overlap *overlap = data;
+	struct mm_struct *mm = overlap->waiter->mm;
+	struct subject *s = overlap->s;
+
+	mmap_write_lock(mm);
+	complete(&overlap->done);
+	while (!mmap_lock_is_contended(mm))
+		msleep(20);
+	hmm_kunit_event_begin(s->test, &overlap->event, mm, s->range.start, 1);
+	mmap_write_unlock(mm);
+	while (READ_ONCE(s->pfns[NPAGES - 1]) == overlap->last)
+		msleep(20);
+	kthread_use_mm(mm);
+	KUNIT_EXPECT_EQ(s->test, 0,
+			put_user(1, (u8 __user *)(s->range.start + COMES * PAGE_SIZE)));
+	kthread_unuse_mm(mm);
+	hmm_kunit_event_end(&overlap->event);
+	complete(&overlap->done);
+	return 0;
+}
+
+static void event_beside(struct subject *s, int (*walk)(struct hmm_range *range))
+{
+	struct overlap overlap = { .s = s, .waiter = current, .last = s->pfns[NPAGES - 1] };
+
+	/* Of more than one VMA, so that the mmap lock is taken. */
+	hmm_kunit_madvise(s->test, s->range.start, 8, MADV_DONTFORK);
+	hmm_kunit_madvise(s->test, s->range.start + COMES * PAGE_SIZE, 1, MADV_DONTNEED);
+	init_completion(&overlap.done);
+	KUNIT_ASSERT_FALSE(s->test, IS_ERR(kthread_run(event_thread, &overlap, "event")));
+	wait_for_completion(&overlap.done);
+	KUNIT_EXPECT_EQ(s->test, 0, walk(&s->range));
+	wait_for_completion(&overlap.done);
+}
+
+static void beside_snapshot(struct subject *s)
+{
+	event_beside(s, hmm_range_snapshot);
+}
+
+/* All of it is looked at again after the event. */
+static void beside_look(struct subject *s)
+{
+	s->range.default_flags = 0;
+	event_beside(s, fault_unlocked);
+	KUNIT_EXPECT_TRUE(s->test, valid(s));
+	KUNIT_EXPECT_TRUE(s->test, is_true(s, COMES));
+	KUNIT_EXPECT_EQ(s->test, NPAGES, plant(s));
+	s->range.default_flags = REQ_WRITE;
+}
+
 static const struct drop {
 	const char *name;
 	void (*drop)(struct subject *s);
@@ -422,6 +482,7 @@ static const struct drop {
 	{ "snapshot", snapshot },
 	{ "snapshot_overlapped", snapshot_overlapped },
 	{ "look", look },
+	{ "beside_look", beside_look },
 	{ "registered_again", registered_again },
 	{ "smaller", smaller },
 	{ "plain_event", plain_event },
@@ -440,40 +501,6 @@ static void dropped(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, fault_unlocked(&s->range));
 	KUNIT_EXPECT_TRUE(test, valid(s));
 	expect_looked_at(s, 0, s->npages);
-}
-
-/* An event begins and ends after a snapshot has got its sequence, before it walks. */
-static int event_thread(void *data)
-{
-	struct overlap *overlap = data;
-	struct mm_struct *mm = overlap->waiter->mm;
-
-	mmap_write_lock(mm);
-	complete(&overlap->done);
-	while (!mmap_lock_is_contended(mm))
-		msleep(20);
-	hmm_kunit_event(overlap->s->test, mm, overlap->s->range.start, 1);
-	mmap_write_unlock(mm);
-	complete(&overlap->done);
-	return 0;
-}
-
-static void event_beside(struct subject *s, int (*walk)(struct hmm_range *range))
-{
-	struct overlap overlap = { .s = s, .waiter = current };
-
-	/* Of more than one VMA, so that the mmap lock is taken. */
-	hmm_kunit_madvise(s->test, s->range.start, 8, MADV_DONTFORK);
-	init_completion(&overlap.done);
-	KUNIT_ASSERT_FALSE(s->test, IS_ERR(kthread_run(event_thread, &overlap, "event")));
-	wait_for_completion(&overlap.done);
-	KUNIT_EXPECT_EQ(s->test, 0, walk(&s->range));
-	wait_for_completion(&overlap.done);
-}
-
-static void beside_snapshot(struct subject *s)
-{
-	event_beside(s, hmm_range_snapshot);
 }
 
 /* An event goes on for longer than a snapshot may wait, so that it walks nothing. */

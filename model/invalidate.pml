@@ -37,11 +37,12 @@
  *	order, and has[] is that of IT. For the same reason an event changes its pages
  *	in one step, and once: the last of the changes.
  *	Two faulters: they meet in log_seq and the driver's lock, and nowhere else.
- *	CALLS for each, not counting those whose result was not valid: two with REUSE.
+ *	CALLS for each, not counting those whose result was not valid: two with REUSE,
+ *	though one is enough with WAIT, as then calls that do not count leave something.
  *	Without, a call begins with nothing of those before: one may begin at any time.
  *	EVENTS in all: two that overlap share a sequence; a third overlaps one of them
  *	only, or both, or comes before or after with one of its own. scripts/model says
- *	where there are two; with FILTER a migration is the third.
+ *	where there are two.
  *	Sequences do not wrap. Walks are broken off any number of times.
  *
  * Options of the right design
@@ -51,7 +52,9 @@
  *	CATCH_UP	takes bring log_seq up to date, and then all records
  *	PARTS		takes may leave pages in the record; the next one comes at once
  *	OTHERS		also events that only another notifier has to know of, or none
- *	FILTER		the driver migrates, and its callback ignores the events of that
+ *	WAIT		with REUSE: calls may fail, and the driver may only wait, without
+ *			a call, and use what is there if that is valid
+ *	SNAPSHOT	with WAIT: it may also look at all pages, without a fault
  *
  * Wrong designs
  *
@@ -59,20 +62,27 @@
  *	WRONG_SHARED		one record for both faulters
  *	WRONG_NO_SEQ		take whatever the sequence is
  *	WRONG_PLAIN		PLAIN, and log_seq is not looked at
- *	WRONG_FILTER		REUSE and FILTER without hmm_mirror_forget()
+ *	WRONG_FILTER		REUSE, and callbacks that ignore events
  *	WRONG_BOOLEAN		valid if no event goes on now
  *	WRONG_CATCH_UP		PLAIN and CATCH_UP of the own record only
- *	WRONG_MUTEX		a migration may come between a call and the use
+ *	WRONG_WAIT		PLAIN and WAIT, and log_seq is not looked at when it is used
+ *	WRONG_SNAPSHOT		SNAPSHOT, and nothing is stale after it
  *	WRONG_MIXED		some callbacks are as with PLAIN, others not
  */
 
 #ifdef WRONG_FILTER
 #define REUSE
-#define FILTER
 #endif
-#ifdef WRONG_MUTEX
+#ifdef WRONG_WAIT
+#define PLAIN
+#define CATCH_UP
+#define WAIT
 #define REUSE
-#define FILTER
+#endif
+#ifdef WRONG_SNAPSHOT
+#define SNAPSHOT
+#define WAIT
+#define REUSE
 #endif
 #ifdef WRONG_PLAIN
 #define PLAIN
@@ -109,10 +119,6 @@ bool has[2];
 bool user_lock;
 byte events;
 
-/* Calls go on, or a migration does, not both. More than a mutex allows, of calls. */
-unsigned callers : 2;
-bool migrating;
-
 /* What has a choice in it cannot be a d_step. */
 #ifdef PARTS
 #define STEP atomic
@@ -145,6 +151,15 @@ bool migrating;
 
 /* What callbacks that have not used set_seq() may have changed. */
 #define MISSED ((inv != log_seq) * ALL)
+
+/* Whether the array must not be used. */
+#ifndef WAIT
+#define INVALID RETRY
+#elif defined(WRONG_WAIT)
+#define INVALID (RETRY || pending[me])
+#else
+#define INVALID (RETRY || pending[me] || inv != log_seq)
+#endif
 
 inline record_all(pages)
 {
@@ -225,27 +240,38 @@ active [2] proctype faulter()
 	byte seq;
 	byte calls;
 	unsigned todo : 2;
+#ifdef SNAPSHOT
+	/* No call relies on what a snapshot has found. */
+	bool looked;
+#endif
 
 #ifdef WRONG_SHARED
 	todo = ALL;
 #endif
 call:
-	atomic {
-#ifdef FILTER
-		!migrating;
-		callers++;
+#ifdef WAIT
+	if
+	:: skip
+	:: seq = inv; subs_seq != seq -> goto use
+#ifdef SNAPSHOT
+	:: goto snapshot
+#endif
+	fi;
 #endif
 #ifndef REUSE
+	atomic {
 #ifdef WRONG_SHARED
 		todo = ALL;
 #else
 		todo = 0;
 		pending[me] = ALL;
 #endif
-		has[me] = false;
-#endif
-		skip
+		has[me] = false
 	}
+#endif
+#ifdef SNAPSHOT
+	d_step { pending[me] = pending[me] | (ALL * looked); looked = false }
+#endif
 
 begin:
 #ifdef WRONG_TAKE_FIRST
@@ -287,26 +313,15 @@ again:
 #endif
 	:: !todo && !ROUND_IS_VOID -> break
 	od;
-#ifdef WRONG_MUTEX
-	callers--;
-#endif
 
+use:
 	if
-	:: d_step { !user_lock && !RETRY -> user_lock = true }
-	:: atomic {
-		!user_lock && RETRY ->
-#if defined(FILTER) && !defined(WRONG_MUTEX)
-		callers--;
-#endif
-		goto call
-	   }
+	:: d_step { !user_lock && !INVALID -> user_lock = true }
+	:: atomic { !user_lock && INVALID -> goto call }
 	fi;
 	d_step {
 		assert(has[me]);
 		user_lock = false;
-#if defined(FILTER) && !defined(WRONG_MUTEX)
-		callers--;
-#endif
 		seq = 0;
 		calls++
 	}
@@ -316,15 +331,39 @@ again:
 	fi;
 
 broken_off:
-#ifdef FILTER
-	/* The call fails for it. There is another one, after a migration or at once. */
-progress:
-	callers--;
-	goto call;
-#else
+#ifdef WAIT
+	/* The call fails for it, or goes on. */
+	if
+	:: d_step { pending[me] = pending[me] | todo; todo = 0 }
+	   goto call
+	:: skip
+	fi;
+#endif
 progress:
 	skip;
 	goto begin;
+
+#ifdef SNAPSHOT
+snapshot:
+	seq = inv;
+	subs_seq != seq;
+	d_step {
+		catch_up();
+		pending[me] = ALL * (inv != seq);
+		looked = true;
+		todo = ALL
+	}
+	do
+	:: d_step { todo & IT -> has[me] = true; todo = todo & ~IT }
+	:: d_step { todo & REST -> todo = todo & ~REST }
+	:: d_step { todo -> pending[me] = ALL; todo = 0 }
+	   goto call
+	:: !todo -> break
+	od;
+#ifdef WRONG_SNAPSHOT
+	pending[me] = 0;
+#endif
+	goto use;
 #endif
 done:
 	skip
@@ -360,41 +399,11 @@ active [2] proctype invalidator()
 	   :: d_step { pages && !user_lock -> set_seq(seq, pages); seq = 0 }
 	      d_step { change(pages); pages = 0 }
 	   :: pages == 0
+#ifdef WRONG_FILTER
+	   :: pages -> d_step { change(pages); pages = 0 }
+#endif
 	   fi;
 	   d_step { inv_end(); seq = 0 }
 	:: events == EVENTS -> break
 	od
 }
-
-#ifdef FILTER
-/*
- * Its entries change in the event, and once more when the migration is final, without
- * an event. No call looks at them while it goes on: one change, the last, stands for
- * all. Its event has an odd sequence, and may share it with others.
- */
-active proctype migrator()
-{
-	byte seq;
-	byte pages;
-
-	atomic {
-		callers == 0 -> migrating = true;
-		if
-		:: pages = IT
-		:: pages = REST
-		:: pages = ALL
-		fi;
-		inv_start(seq);
-		seq = 0
-	}
-	d_step { inv_end() }
-	d_step {
-		change(pages);
-#ifndef WRONG_FILTER
-		record_all(pages);
-#endif
-		migrating = false;
-		pages = 0
-	}
-}
-#endif
