@@ -383,8 +383,6 @@ static void look(struct subject *s)
 	s->range.default_flags = 0;
 	KUNIT_EXPECT_EQ(s->test, 0, fault_unlocked(&s->range));
 	KUNIT_EXPECT_TRUE(s->test, valid(s));
-	hmm_kunit_event(s->test, current->mm, s->range.start, 1);
-	KUNIT_EXPECT_FALSE(s->test, valid(s));
 	/* Of pages that have come nobody is told, so all of it is looked at again. */
 	KUNIT_EXPECT_EQ(s->test, NPAGES, plant(s));
 	KUNIT_EXPECT_EQ(s->test, 0, fault_unlocked(&s->range));
@@ -473,6 +471,13 @@ static void beside_look(struct subject *s)
 	s->range.default_flags = REQ_WRITE;
 }
 
+/* Nobody has looked at the sequence since. */
+static void plain_event_snapshot(struct subject *s)
+{
+	plain_event(s);
+	snapshot(s);
+}
+
 static const struct drop {
 	const char *name;
 	void (*drop)(struct subject *s);
@@ -486,6 +491,7 @@ static const struct drop {
 	{ "registered_again", registered_again },
 	{ "smaller", smaller },
 	{ "plain_event", plain_event },
+	{ "plain_event_snapshot", plain_event_snapshot },
 };
 
 KUNIT_ARRAY_PARAM_DESC(drop, drops, name);
