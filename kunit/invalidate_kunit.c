@@ -408,10 +408,15 @@ static void smaller(struct subject *s)
 						       &s->record));
 }
 
+static void just_event(struct subject *s)
+{
+	hmm_kunit_event(s->test, current->mm, s->range.start, 1);
+}
+
 static void plain_event(struct subject *s)
 {
 	s->device->plain = true;
-	hmm_kunit_event(s->test, current->mm, s->range.start, 1);
+	just_event(s);
 }
 
 /*
@@ -543,11 +548,6 @@ static void before_look(struct subject *s)
 	mmap_read_unlock(current->mm);
 	hmm_kunit_event_end(&event);
 	s->range.default_flags = REQ_WRITE;
-}
-
-static void just_event(struct subject *s)
-{
-	hmm_kunit_event(s->test, current->mm, s->range.start, 1);
 }
 
 static const struct stale {
