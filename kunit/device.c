@@ -18,23 +18,18 @@ void hmm_kunit_let_run(void)
 		schedule();
 }
 
-static bool device_invalidate(struct mmu_interval_notifier *notifier,
-			      const struct mmu_notifier_range *event,
-			      unsigned long cur_seq)
+static bool device_invalidate(struct hmm_mirror *mirror,
+			      const struct mmu_notifier_range *event)
 {
 	struct hmm_kunit_device *device =
-		container_of(notifier, struct hmm_kunit_device, mirror.notifier);
+		container_of(mirror, struct hmm_kunit_device, mirror);
 
-	if (mmu_notifier_range_blockable(event))
-		mutex_lock(&device->lock);
-	else if (device->busy || !mutex_trylock(&device->lock))
+	lockdep_assert_held(&device->lock);
+	if (device->busy && !mmu_notifier_range_blockable(event))
 		return false;
 	atomic_inc(&device->running);
-	if (device->plain)
-		mmu_interval_set_seq(notifier, cur_seq);
-	else
-		hmm_mirror_set_seq(&device->mirror, event, cur_seq);
 	device->nr_callbacks++;
+	device->last_event = event->event;
 	if (event->event == MMU_NOTIFY_RELEASE) {
 		device->exit_by_worker = current->flags & PF_WQ_WORKER;
 		WRITE_ONCE(device->nr_exits, device->nr_exits + 1);
@@ -43,7 +38,15 @@ static bool device_invalidate(struct mmu_interval_notifier *notifier,
 		device->put = false;
 		hmm_mirror_put(&device->mirror);
 	}
-	mutex_unlock(&device->lock);
+	return true;
+}
+
+static void device_finish(struct hmm_mirror *mirror,
+			  const struct mmu_notifier_range *event)
+{
+	struct hmm_kunit_device *device =
+		container_of(mirror, struct hmm_kunit_device, mirror);
+
 	if (device->hold) {
 		complete(&device->entered);
 		wait_for_completion(&device->go);
@@ -51,7 +54,6 @@ static bool device_invalidate(struct mmu_interval_notifier *notifier,
 	if (device->slow)
 		hmm_kunit_let_run();
 	atomic_dec(&device->running);
-	return true;
 }
 
 static void device_release(struct hmm_mirror *mirror)
@@ -68,10 +70,10 @@ static void device_release(struct hmm_mirror *mirror)
 	atomic_inc(&device->nr_released);
 }
 
-const struct hmm_mirror_ops hmm_kunit_device_ops = {
-	.notifier.invalidate = device_invalidate,
-	.release = device_release,
-};
+void hmm_kunit_synchronize(struct hmm_kunit_device *device)
+{
+	hmm_mirror_synchronize(&device->ops);
+}
 
 static void device_remove(void *data)
 {
@@ -80,7 +82,7 @@ static void device_remove(void *data)
 	complete_all(&device->go);
 	while (kref_read(&device->mirror.kref))
 		hmm_mirror_put(&device->mirror);
-	hmm_mirror_synchronize();
+	hmm_kunit_synchronize(device);
 }
 
 struct hmm_kunit_device *hmm_kunit_device(struct kunit *test)
@@ -90,6 +92,15 @@ struct hmm_kunit_device *hmm_kunit_device(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, device);
 	device->test = test;
 	mutex_init(&device->lock);
+	device->ops = (struct hmm_mirror_ops) {
+		.invalidate = device_invalidate,
+		.finish = device_finish,
+		.release = device_release,
+		.nr_mirrors = &device->nr_mirrors,
+		.nonblocking = true,
+	};
+	device->mirror.ops = &device->ops;
+	device->mirror.mutex = &device->lock;
 	init_completion(&device->entered);
 	init_completion(&device->go);
 	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, device_remove, device));
@@ -99,8 +110,7 @@ struct hmm_kunit_device *hmm_kunit_device(struct kunit *test)
 int hmm_kunit_device_register(struct hmm_kunit_device *device, struct mm_struct *mm,
 			      unsigned long addr, unsigned long npages)
 {
-	return hmm_mirror_register(&device->mirror, mm, addr, npages * PAGE_SIZE,
-				   &hmm_kunit_device_ops);
+	return hmm_mirror_register(&device->mirror, mm, addr, npages * PAGE_SIZE);
 }
 
 struct hmm_kunit_device *hmm_kunit_device_of(struct kunit *test, unsigned long addr,

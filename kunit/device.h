@@ -12,45 +12,39 @@
 
 #include "fixture.h"
 
-/* Absent before the patch that adds it. */
-#ifndef CONFIG_HMM_KUNIT_HAS_SET_SEQ
-static inline void hmm_mirror_set_seq(struct hmm_mirror *mirror,
-				      const struct mmu_notifier_range *event,
-				      unsigned long cur_seq)
-{
-	mmu_interval_set_seq(&mirror->notifier, cur_seq);
-}
-#endif
-
 /*
- * struct hmm_kunit_device - what a driver has for a mirror
- * @lock: callbacks take it, and release() does
+ * struct hmm_kunit_device - the structure of a driver that embeds a mirror
+ * @ops: of this device alone
+ * @nr_mirrors: counted by HMM
+ * @lock: the lock of the mirror; release() takes it, too
  * @nr_callbacks: how many there were
  * @nr_exits: how many of those were for the exit of the process
  * @exit_by_worker: whether a work item let the memory go then
  * @nr_released: calls of release()
- * @running: callbacks that run
+ * @last_event: the event that the last callback was for
+ * @running: callbacks that run: from invalidate() to the end of finish()
  * @ran: how many did when release() was called
- * @busy: the lock is not to be had by callbacks that may not wait
+ * @busy: invalidate() refuses events that must not block
  * @put: the next callback puts a reference
- * @plain: callbacks call mmu_interval_set_seq() instead of hmm_mirror_set_seq()
- * @slow: callbacks take their time, so that page tables change later
- * @hold: callbacks say that they are @entered, and wait for @go
+ * @slow: finish() takes its time, so that page tables change later
+ * @hold: finish() completes @entered and waits for @go
  * @release_ms: how long release() takes
  * @mm_count: that of the mm_struct when release() was called
  */
 struct hmm_kunit_device {
 	struct hmm_mirror mirror;
+	struct hmm_mirror_ops ops;
+	atomic_t nr_mirrors;
 	struct mutex lock;	/* see above */
 	unsigned int nr_callbacks;
 	unsigned int nr_exits;
 	atomic_t nr_released;
+	enum mmu_notifier_event last_event;
 	atomic_t running;
 	int ran;
 	bool exit_by_worker;
 	bool busy;
 	bool put;
-	bool plain;
 	bool slow;
 	bool hold;
 	unsigned int release_ms;
@@ -60,7 +54,8 @@ struct hmm_kunit_device {
 	struct kunit *test;
 };
 
-extern const struct hmm_mirror_ops hmm_kunit_device_ops;
+/* Wait until its mirror has been released. */
+void hmm_kunit_synchronize(struct hmm_kunit_device *device);
 
 /* One with nothing registered, and one that mirrors memory of the test's own mm. */
 struct hmm_kunit_device *hmm_kunit_device(struct kunit *test);

@@ -123,7 +123,7 @@ int hmm_kunit_fault(struct hmm_kunit_mirror *mirror)
 int hmm_kunit_snapshot(struct hmm_kunit_mirror *mirror)
 {
 	return IS_ENABLED(CONFIG_HMM_KUNIT_HAS_SNAPSHOT) ?
-		hmm_range_snapshot(&mirror->range) : hmm_kunit_fault(mirror);
+		hmm_range_snapshot(&mirror->range, 0) : hmm_kunit_fault(mirror);
 }
 
 static bool hmm_kunit_set_leaf(struct hmm_kunit_leaf *leaf, unsigned long addr,

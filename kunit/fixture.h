@@ -30,7 +30,7 @@ extern unsigned int hmm_kunit_rounds;
 
 /* Absent before the patch that adds it: a case that calls it says so. */
 #ifndef CONFIG_HMM_KUNIT_HAS_SNAPSHOT
-static inline int hmm_range_snapshot(struct hmm_range *range)
+static inline int hmm_range_snapshot(struct hmm_range *range, unsigned long deadline)
 {
 	return -EOPNOTSUPP;
 }
