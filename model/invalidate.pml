@@ -1,103 +1,103 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * How faults on a mirror (mm/hmm.c) and invalidations (mm/mmu_notifier.c) go
- * together: whether an array that the driver's check finds valid can be stale.
- * scripts/model verifies this file, and lists the options that go together.
+ * Faults on a range of a mirror (mm/hmm.c) and invalidations (mm/mmu_notifier.c):
+ * can a driver find a range valid and use a stale entry of it? scripts/model verifies
+ * this file, and lists the options that go together.
  *
  * Modelled
  *
- *	One mm; one mirror with a record for each of two faulters; two invalidators,
- *	whose events nest and overlap. What a lock makes indivisible is one step, as
- *	those who look at it have that lock too, or look at one word of it. The
- *	driver's lock is a variable, as entries may change while its holder uses the
- *	array.
+ *	One mm, one mirror with its driver's lock; owners of ranges; events. A step is a
+ *	section of mirror->lock, a change of the driver's lock with a test under it, or an
+ *	access to one word. Memory is sequentially consistent; sequence and generation do
+ *	not wrap.
  *
- *	An entry of the page tables that changes gets a value that it has never had.
- *	So whether the array says of a page what the page tables do is one bit: has[],
- *	which a step of a walk sets and a change clears.
+ *	An owner faults, or takes a snapshot, until it finds the range valid under the
+ *	driver's lock. Then it uses the array under that lock. After that it uses the array
+ *	again, starts the next call, or ends.
  *
- *	The rest of a walk that is broken off stays in todo, and is in the next take.
- *	It makes no difference that it goes through the record in between.
+ *	An event takes the driver's lock, marks its pages stale, sets the sequence of the
+ *	mirror, calls invalidate() and unlocks; then its pages change, unless invalidate()
+ *	has refused. An event of 0 pages is marked in other ranges, or nowhere: it is one of
+ *	another notifier, one that is refused before the lock, or exclusive access for the
+ *	owner of the mirror. finish() touches no range, and is left out.
  *
- *	Events that a walk causes itself are those of an invalidator between two of
- *	its steps. Memory is sequentially consistent.
+ *	A page that changes gets a state that it has never had. So has[] is enough to tell
+ *	whether an entry is true: a step of a walk sets it, a change clears it. But no event
+ *	tells that a page has come: a fault needs FAULTED where a snapshot stores SEEN. A
+ *	call with other flags or another owner is like the change from one to the other.
  *
  * Checked
  *
- *	What the driver uses under its lock is true, until it gives the lock back.
- *	All processes come to their end: no faulter waits for ever.
- *	With the option NP of pan: no faulter goes round for ever, unless its walks
- *	are broken off for ever.
+ *	Entries that are used, of an array or a copy, are true until the driver's lock is
+ *	released; those of an array are enough for the last call. No owner waits for ever.
+ *	With the option NP of pan: no owner loops for ever, unless its calls fail or its
+ *	walks are broken off for ever.
  *
  * Bounds, and why they suffice
  *
- *	Two pages: IT, the one for which an array gets stale, and REST. has[] decides
- *	nothing; what decides is whether a record is empty, and how far a walk is, for
- *	which one other page can stand for all. IT may be any page, as walks go in any
- *	order, and has[] is that of IT. For the same reason an event changes its pages
- *	in one step, and once: the last of the changes.
- *	Two faulters: they meet in log_seq and the driver's lock, and nowhere else.
- *	CALLS for each, not counting those whose result was not valid: two with REUSE,
- *	though one is enough with WAIT, as then calls that do not count leave something.
- *	Without, a call begins with nothing of those before: one may begin at any time.
- *	EVENTS in all: two that overlap share a sequence; a third overlaps one of them
- *	only, or both, or comes before or after with one of its own. scripts/model says
- *	where there are two.
- *	Sequences do not wrap. Walks are broken off any number of times.
+ *	Two pages: IT, whose entry is checked, and REST, which stands for all others: they
+ *	decide only whether anything is stale, and how far a walk is. IT may be any page, as
+ *	takes and walks have any order. An event changes its pages in one step, which is the
+ *	last of its changes.
+ *	One owner of each range: a thread leaves nothing behind but the range. It may start
+ *	late, so a range is registered at any time: all of it is stale until then.
+ *	One range: ranges share only the sequence and the driver's lock, so events of 0
+ *	pages stand for other ranges. RANGES=2 does not rely on that.
+ *	EVENTS: two that overlap share a sequence; a third overlaps one of them or both, or
+ *	has a sequence of its own. scripts/model says where there are two or four.
+ *	Calls, uses, and walks that are broken off are not bounded.
  *
  * Options of the right design
  *
- *	REUSE		record and array live on from call to call
- *	PLAIN		callbacks use mmu_interval_set_seq()
- *	CATCH_UP	takes bring log_seq up to date, and then all records
- *	PARTS		takes may leave pages in the record; the next one comes at once
- *	OTHERS		also events that only another notifier has to know of, or none
- *	WAIT		with REUSE: calls may fail, and the driver may only wait, without
- *			a call, and use what is there if that is valid
- *	SNAPSHOT	with WAIT: it may also look at all pages, without a fault
+ *	FAIL		a wait or a walk may end the call; the driver may look at the range
+ *	SNAPSHOT	a call may be a snapshot
+ *	OTHER		a thread that does not own the range looks whether it is valid, or
+ *			keeps a copy of the array with the generation of the range
+ *	UNREGISTERED	events do not mark the range: it is valid while the sequence is the
+ *			same
  *
  * Wrong designs
  *
- *	WRONG_TAKE_FIRST	take, then read_begin; inv == seq ends the call
- *	WRONG_SHARED		one record for both faulters
+ *	WRONG_TAKE_FIRST	take, then wait; the call ends if the sequence is the same
+ *	WRONG_SHARED		two ranges have one set of stale pages
  *	WRONG_NO_SEQ		take whatever the sequence is
- *	WRONG_PLAIN		PLAIN, and log_seq is not looked at
- *	WRONG_FILTER		REUSE, and callbacks that ignore events
- *	WRONG_BOOLEAN		valid if no event goes on now
- *	WRONG_CATCH_UP		PLAIN and CATCH_UP of the own record only
- *	WRONG_WAIT		PLAIN and WAIT, and log_seq is not looked at when it is used
- *	WRONG_SNAPSHOT		SNAPSHOT, and nothing is stale after it
- *	WRONG_MIXED		some callbacks are as with PLAIN, others not
+ *	WRONG_REGISTER		take by the sequence at registration, without a wait
+ *	WRONG_DEADLINE		take by a sequence whose wait has failed
+ *	WRONG_PUT_BACK		pages of a walk that is broken off do not get stale again
+ *	WRONG_REST		UNREGISTERED, and a new sequence makes nothing stale
+ *	WRONG_SEQ		valid while the sequence is that of the last wait
+ *	WRONG_BOOLEAN		valid while no event goes on
+ *	WRONG_WAIT		a wait makes the range valid
+ *	WRONG_WALKING		valid if nothing is stale, though a walk goes on
+ *	WRONG_SNAPSHOT		a fault after a snapshot walks stale pages only
+ *	WRONG_LOOK		a snapshot walks stale pages only
+ *	WRONG_COPY		a copy without a generation
+ *	WRONG_GENERATION	the generation is read after the owner has let go
+ *	WRONG_ORDER		the generation is compared before the range is found valid
+ *	WRONG_IGNORE		some events are marked without the driver's lock
+ *	WRONG_FILTER		some events are not marked
+ *	WRONG_MIGRATE		some events set the sequence, but are not marked
  */
 
-#ifdef WRONG_FILTER
-#define REUSE
+#ifdef WRONG_SHARED
+#define RANGES 2
 #endif
-#ifdef WRONG_WAIT
-#define PLAIN
-#define CATCH_UP
-#define WAIT
-#define REUSE
+#if defined(WRONG_SEQ) || defined(WRONG_DEADLINE)
+#define FAIL
 #endif
-#ifdef WRONG_SNAPSHOT
+#if defined(WRONG_SNAPSHOT) || defined(WRONG_LOOK)
 #define SNAPSHOT
-#define WAIT
-#define REUSE
 #endif
-#ifdef WRONG_PLAIN
-#define PLAIN
+#if defined(WRONG_WALKING) || defined(WRONG_COPY) || defined(WRONG_GENERATION) || \
+	defined(WRONG_ORDER)
+#define OTHER
 #endif
-#ifdef WRONG_CATCH_UP
-#define PLAIN
-#define CATCH_UP
+#ifdef WRONG_REST
+#define UNREGISTERED
 #endif
 
-#ifndef CALLS
-#ifdef REUSE
-#define CALLS 2
-#else
-#define CALLS 1
-#endif
+#ifndef RANGES
+#define RANGES 1
 #endif
 #ifndef EVENTS
 #define EVENTS 3
@@ -106,304 +106,300 @@
 #define REST 2
 #define ALL (IT | REST)
 
-/* The mm: odd while an event goes on that a notifier has to know of. */
-byte subs_seq = 2;
+/* The mm: mm_seq is odd while an event goes on that a notifier has to know of. */
+byte mm_seq = 2;
 byte active_events;
-
-/* The mirror: inv == log_seq unless a callback has used mmu_interval_set_seq(). */
-byte inv = 1;
-byte log_seq = 1;
-byte pending[2] = ALL;
-
-bool has[2];
-bool user_lock;
 byte events;
 
-/* What has a choice in it cannot be a d_step. */
-#ifdef PARTS
-#define STEP atomic
-#else
-#define STEP d_step
-#endif
-
-#ifdef WRONG_SHARED
-#define RECORD 0
-#else
-#define RECORD me
-#endif
-
-/* Whether seq is no longer that of the mirror. */
-#ifdef WRONG_BOOLEAN
-#define RETRY (active_events != 0)
-#else
-#define RETRY (inv != seq)
-#endif
+/* The mirror. */
+byte mirror_seq = 1;
+bool driver_lock;
 
 /*
- * Whether there is another round. In the right design RETRY alone would do, if takes are
- * whole. What is pending would save WRONG_TAKE_FIRST, though not with PLAIN.
+ * Each range: its stale pages; whether it is valid, which an owner sets, and all that
+ * makes pages stale clears; whether the last call was a snapshot.
  */
-#if defined(WRONG_TAKE_FIRST) || defined(WRONG_BOOLEAN)
-#define ROUND_IS_VOID RETRY
+byte stale[RANGES] = ALL;
+bool valid[RANGES];
+bool snapshot[RANGES];
+
+/* The entry of IT in each array, and in a copy of the first one: 0 if it is not true. */
+#define SEEN 1
+#define FAULTED 2
+byte has[RANGES];
+byte copy;
+
+/* Whether the generation of the first range is the one that was read. */
+bool same;
+
+#ifdef WRONG_SHARED
+#define MINE 0
 #else
-#define ROUND_IS_VOID (RETRY || pending[RECORD])
+#define MINE me
 #endif
 
-/* What callbacks that have not used set_seq() may have changed. */
-#define MISSED ((inv != log_seq) * ALL)
+#define SAME_SEQ (mirror_seq == seq)
 
-/* Whether the array must not be used. */
-#ifndef WAIT
-#define INVALID RETRY
-#elif defined(WRONG_WAIT)
-#define INVALID (RETRY || pending[me])
+#if defined(UNREGISTERED) || defined(WRONG_SEQ)
+#define VALID SAME_SEQ
+#elif defined(WRONG_BOOLEAN)
+#define VALID (active_events == 0)
 #else
-#define INVALID (RETRY || pending[me] || inv != log_seq)
+#define VALID valid[MINE]
 #endif
 
-inline record_all(pages)
-{
-	pending[0] = pending[0] | pages;
-	pending[1] = pending[1] | pages
-}
-
-inline inv_start(seq)
-{
-	active_events++;
-	subs_seq = subs_seq | 1;
-	seq = subs_seq
-}
-
-inline inv_end()
-{
-	active_events--;
-	subs_seq = subs_seq + (active_events == 0 && (subs_seq & 1))
-}
-
-inline set_seq(seq, pages)
-{
-#ifndef PLAIN
-#ifdef WRONG_MIXED
-	if
-	:: _pid == 2 -> record_all(pages | MISSED); log_seq = seq
-	:: else
-	fi;
+/* Whether a call has nothing left to do, and whether it may take stale pages. */
+#if defined(WRONG_TAKE_FIRST)
+#define DONE SAME_SEQ
+#define MAY_TAKE false
+#elif defined(UNREGISTERED)
+#define DONE (SAME_SEQ && stale[me] == 0)
+#define MAY_TAKE SAME_SEQ
+#elif defined(WRONG_NO_SEQ)
+#define DONE (stale[MINE] == 0)
+#define MAY_TAKE true
 #else
-	record_all(pages | MISSED);
-	log_seq = seq;
+#define DONE (stale[MINE] == 0)
+#define MAY_TAKE SAME_SEQ
 #endif
-#endif
-	inv = seq
+
+inline mark_range(r)
+{
+	stale[r] = stale[r] | pages;
+	valid[r] = valid[r] && !pages
 }
 
-inline change(pages)
+inline mark()
 {
-	has[0] = has[0] && !(pages & IT);
-	has[1] = has[1] && !(pages & IT)
+#ifndef UNREGISTERED
+	mark_range(0);
+	mark_range(RANGES - 1);
+#endif
+	mirror_seq = seq
 }
 
-inline catch_up()
+inline change()
 {
-#if defined(WRONG_PLAIN)
-	skip
-#elif defined(WRONG_CATCH_UP)
-	pending[me] = pending[me] | MISSED;
-	log_seq = inv
-#elif defined(CATCH_UP)
-	record_all(MISSED);
-	log_seq = inv
-#else
-	pending[RECORD] = pending[RECORD] | MISSED
-#endif
+	has[0] = has[0] * !(pages & IT);
+	has[RANGES - 1] = has[RANGES - 1] * !(pages & IT);
+	copy = copy * !(pages & IT)
+}
+
+inline make_all_stale()
+{
+	stale[MINE] = ALL;
+	valid[MINE] = false
 }
 
 inline take()
 {
-	catch_up();
-#ifdef PARTS
-	pending[me] = pending[me] | todo;
 	if
-	:: todo = pending[me]
-	:: pending[me] == ALL -> todo = IT
-	:: pending[me] == ALL -> todo = REST
-	fi;
-	pending[me] = pending[me] & ~todo
-#else
-	todo = todo | pending[RECORD];
-	pending[RECORD] = 0
+	:: todo = stale[MINE]
+#ifndef WRONG_TAKE_FIRST
+	:: stale[MINE] == ALL -> todo = IT
+	:: stale[MINE] == ALL -> todo = REST
 #endif
+	fi;
+	stale[MINE] = stale[MINE] & ~todo;
+	same = same && me != 0
 }
 
-active [2] proctype faulter()
+active [RANGES] proctype owner()
 {
 	byte me = _pid;
-	byte seq;
-	byte calls;
+	byte seq;	/* 0, or one that was waited for */
 	unsigned todo : 2;
-#ifdef SNAPSHOT
-	/* No call relies on what a snapshot has found. */
-	bool looked;
-#endif
 
-#ifdef WRONG_SHARED
-	todo = ALL;
+#ifdef WRONG_REGISTER
+	seq = mirror_seq;
 #endif
 call:
-#ifdef WAIT
 	if
-	:: skip
-	:: seq = inv; subs_seq != seq -> goto use
+	:: d_step {
+#if defined(UNREGISTERED)
+		make_all_stale();
+#elif !defined(WRONG_SNAPSHOT)
+		stale[MINE] = (snapshot[me] -> ALL : stale[MINE]);
+		valid[MINE] = valid[MINE] && !snapshot[me];
+#endif
+		snapshot[me] = false
+	   }
 #ifdef SNAPSHOT
-	:: goto snapshot
+	:: d_step {
+#ifndef WRONG_LOOK
+		make_all_stale();
+#endif
+		has[me] = 0;	/* older entries are no answer */
+		snapshot[me] = true
+	   }
 #endif
 	fi;
+#ifdef WRONG_TAKE_FIRST
+	goto begin;
 #endif
-#ifndef REUSE
-	atomic {
-#ifdef WRONG_SHARED
-		todo = ALL;
-#else
-		todo = 0;
-		pending[me] = ALL;
+
+next:
+	if
+	:: d_step { DONE -> valid[MINE] = true }
+	   goto use
+	:: atomic { !DONE && MAY_TAKE -> take() }
+	:: !DONE && !MAY_TAKE -> goto begin
+	fi;
+walk:
+	do
+	:: d_step { todo & IT -> has[me] = (snapshot[me] -> SEEN : FAULTED); todo = todo & ~IT }
+	:: d_step { todo & REST -> todo = todo & ~REST }
+	:: todo == 0 -> goto next
+	:: d_step {	/* broken off */
+#ifndef WRONG_PUT_BACK
+		stale[MINE] = stale[MINE] | todo;
 #endif
-		has[me] = false
-	}
+		todo = 0
+	   }
+	   break
+	od;
+progress_broken_off:
+	if
+	:: skip
+#ifdef FAIL
+	:: goto fail
 #endif
-#ifdef SNAPSHOT
-	d_step { pending[me] = pending[me] | (ALL * looked); looked = false }
-#endif
+	fi;
 
 begin:
 #ifdef WRONG_TAKE_FIRST
 	atomic { take() };
 #endif
-#ifdef WRONG_BOOLEAN
-	active_events == 0;
+	atomic {
+#if defined(UNREGISTERED) && !defined(WRONG_REST)
+		stale[MINE] = (SAME_SEQ -> stale[me] : ALL);
+#endif
+		seq = mirror_seq
+	};
+	/* mm_seq only grows: once it is another one it stays so. */
+	if
+	:: mm_seq != seq
+#if defined(WRONG_DEADLINE)
+	:: goto fail
+#elif defined(FAIL)
+	:: seq = 0; goto fail
+#endif
+	fi;
+#ifdef WRONG_TAKE_FIRST
+	goto walk;
 #else
-	seq = inv;
-	/* If it is another one it stays so, for it only grows: no need to compare twice. */
-	subs_seq != seq;
+	goto next;
 #endif
 
-again:
-#if defined(WRONG_NO_SEQ) || defined(WRONG_BOOLEAN)
-	STEP { take() };
-#elif !defined(WRONG_TAKE_FIRST)
-	if
-	:: STEP { inv == seq -> take() }
-	:: atomic {
-		inv != seq ->
-#ifdef CATCH_UP
-		catch_up();
+#ifdef FAIL
+fail:
+progress_fail:
+#ifdef UNREGISTERED
+	seq = 0;
 #endif
-		goto begin
-	   }
-	fi;
-#endif
-
-	do
-	:: d_step { todo & IT -> has[me] = true; todo = todo & ~IT }
-	:: d_step { todo & REST -> todo = todo & ~REST }
-	:: todo -> goto broken_off
-	:: !todo && ROUND_IS_VOID ->
-#ifdef PARTS
-		goto again
-#else
-		goto begin
-#endif
-	:: !todo && !ROUND_IS_VOID -> break
-	od;
-
-use:
 	if
-	:: d_step { !user_lock && !INVALID -> user_lock = true }
-	:: atomic { !user_lock && INVALID -> goto call }
-	fi;
-	d_step {
-		assert(has[me]);
-		user_lock = false;
-		seq = 0;
-		calls++
-	}
-	if
-	:: calls < CALLS -> goto call
-	:: calls == CALLS -> goto done
-	fi;
-
-broken_off:
-#ifdef WAIT
-	/* The call fails for it, or goes on. */
-	if
-	:: d_step { pending[me] = pending[me] | todo; todo = 0 }
-	   goto call
+	:: goto call
 	:: skip
 	fi;
 #endif
-progress:
-	skip;
-	goto begin;
-
-#ifdef SNAPSHOT
-snapshot:
-	seq = inv;
-	subs_seq != seq;
+use:
+	if
+	:: d_step { !driver_lock && VALID -> driver_lock = true }
+	:: atomic { !driver_lock && !VALID -> goto call }
+#ifdef WRONG_WAIT
+	:: seq = mirror_seq; mm_seq != seq; valid[me] = SAME_SEQ; goto use
+#endif
+	fi;
 	d_step {
-		catch_up();
-		pending[me] = ALL * (inv != seq);
-		looked = true;
-		todo = ALL
+		assert(has[me] >= (snapshot[me] -> SEEN : FAULTED));
+		driver_lock = false
 	}
-	do
-	:: d_step { todo & IT -> has[me] = true; todo = todo & ~IT }
-	:: d_step { todo & REST -> todo = todo & ~REST }
-	:: d_step { todo -> pending[me] = ALL; todo = 0 }
-	   goto call
-	:: !todo -> break
-	od;
-#ifdef WRONG_SNAPSHOT
-	pending[me] = 0;
-#endif
-	goto use;
-#endif
-done:
-	skip
+progress_used:
+	if
+	:: goto call
+	:: goto use
+	:: skip
+	fi
 }
 
-active [2] proctype invalidator()
+active [EVENTS] proctype event()
 {
 	byte seq;
 	unsigned pages : 2;
 
-	do
-	:: atomic {
-		events < EVENTS && (_pid == 2 || events) ->
+	atomic {
+		events == _pid - RANGES ->	/* they are all alike */
 		events++;
 		if
 		:: pages = IT
 		:: pages = REST
 		:: pages = ALL
-#ifdef OTHERS
 		:: pages = 0
-#endif
 		fi;
-#ifdef OTHERS
+		active_events++;
 		if
-		:: inv_start(seq)
-		:: pages == 0 -> active_events++
+		:: mm_seq = mm_seq | 1; seq = mm_seq
+		:: pages == 0
 		fi
-#else
-		inv_start(seq)
-#endif
-	   }
+	}
+	if
+	:: d_step { seq && !driver_lock -> driver_lock = true; mark() }
+	   driver_lock = false;
 	   if
-	   :: d_step { pages && !user_lock -> set_seq(seq, pages); seq = 0 }
-	      d_step { change(pages); pages = 0 }
-	   :: pages == 0
-#ifdef WRONG_FILTER
-	   :: pages -> d_step { change(pages); pages = 0 }
+	   :: d_step { pages -> change() }
+	   :: true
+	   fi
+	:: pages == 0
+#if defined(WRONG_IGNORE)
+	:: d_step { pages -> mark() }; d_step { change() }
+#elif defined(WRONG_FILTER)
+	:: pages && !driver_lock; d_step { change() }
+#elif defined(WRONG_MIGRATE)
+	:: d_step { pages && !driver_lock -> mirror_seq = seq }; d_step { change() }
 #endif
-	   fi;
-	   d_step { inv_end(); seq = 0 }
-	:: events == EVENTS -> break
-	od
+	fi;
+	d_step {
+		active_events--;
+		mm_seq = mm_seq + (active_events == 0 && (mm_seq & 1));
+		pages = 0;
+		seq = 0
+	}
 }
+
+#ifdef OTHER
+#ifdef WRONG_WALKING
+#define LOOKS_VALID (stale[0] == 0)
+#else
+#define LOOKS_VALID valid[0]
+#endif
+/* The copy is used if both hold; they are tested in this order. */
+#if defined(WRONG_ORDER)
+#define FIRST same
+#define SECOND valid[0]
+#elif defined(WRONG_COPY)
+#define FIRST valid[0]
+#define SECOND true
+#else
+#define FIRST valid[0]
+#define SECOND same
+#endif
+
+active proctype other()
+{
+end:
+	if
+	:: d_step { !driver_lock && LOOKS_VALID -> assert(has[0]) }
+	/* The owner reads the generation and lets go; then a thread copies. */
+#ifdef WRONG_GENERATION
+	:: valid[0];
+	   same = true;
+#else
+	:: d_step { valid[0] -> same = true }
+#endif
+	   copy = has[0];
+end_copy:
+	   d_step { !driver_lock && FIRST -> driver_lock = true }
+	   d_step { assert(copy || !SECOND); driver_lock = false }
+	fi
+}
+#endif
