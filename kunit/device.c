@@ -62,6 +62,10 @@ static void device_release(struct hmm_mirror *mirror)
 		container_of(mirror, struct hmm_kunit_device, mirror);
 
 	device->ran += atomic_read(&device->running);
+#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
+	if (device->range)
+		hmm_range_unregister(device->range);
+#endif
 	device->mm_count = atomic_read(&mirror->notifier.mm->mm_count);
 	might_sleep();
 	mutex_lock(&device->lock);

@@ -28,6 +28,7 @@
  * @put: the next callback puts a reference
  * @slow: finish() takes its time, so that page tables change later
  * @hold: finish() completes @entered and waits for @go
+ * @range: release() unregisters it, if it is not NULL
  * @release_ms: how long release() takes
  * @mm_count: that of the mm_struct when release() was called
  */
@@ -47,6 +48,7 @@ struct hmm_kunit_device {
 	bool put;
 	bool slow;
 	bool hold;
+	struct hmm_range *range;
 	unsigned int release_ms;
 	int mm_count;
 	struct completion entered;

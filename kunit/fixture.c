@@ -296,6 +296,12 @@ bool hmm_kunit_event_try_begin(struct kunit *test, struct mmu_notifier_range *ev
 	return false;
 }
 
+void hmm_kunit_owner_event(struct kunit *test, struct mm_struct *mm, unsigned long addr,
+			   enum mmu_notifier_event type, void *owner)
+{
+	hmm_kunit_needs_events(test);
+}
+
 void hmm_kunit_allow_thp(struct kunit *test, unsigned long addr,
 			 unsigned long npages)
 {
@@ -371,6 +377,16 @@ bool hmm_kunit_event_try_begin(struct kunit *test, struct mmu_notifier_range *ev
 	mmu_notifier_range_init(event, MMU_NOTIFY_CLEAR, 0, mm, addr,
 				addr + npages * PAGE_SIZE);
 	return !mmu_notifier_invalidate_range_start_nonblock(event);
+}
+
+void hmm_kunit_owner_event(struct kunit *test, struct mm_struct *mm, unsigned long addr,
+			   enum mmu_notifier_event type, void *owner)
+{
+	struct mmu_notifier_range event;
+
+	mmu_notifier_range_init_owner(&event, type, 0, mm, addr, addr + PAGE_SIZE, owner);
+	mmu_notifier_invalidate_range_start(&event);
+	mmu_notifier_invalidate_range_end(&event);
 }
 
 struct hmm_kunit_fork {

@@ -170,6 +170,9 @@ bool hmm_kunit_event_try(struct kunit *test, struct mm_struct *mm, unsigned long
 /* Both. */
 void hmm_kunit_event(struct kunit *test, struct mm_struct *mm, unsigned long addr,
 		     unsigned long npages);
+/* The same for one page, of a kind of event that a driver causes, and of that driver. */
+void hmm_kunit_owner_event(struct kunit *test, struct mm_struct *mm, unsigned long addr,
+			   enum mmu_notifier_event type, void *owner);
 /* Share the whole mm copy-on-write with another, as fork() does. */
 struct mm_struct *hmm_kunit_fork(struct kunit *test);
 /* And let go of it. */

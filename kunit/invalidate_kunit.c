@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Suite hmm_invalidate: what a fault of a mirror's range looks at again.
+ * Suite hmm_invalidate: which pages of a registered range a call walks again, and when the
+ * range is valid.
  *
- * What has been stored is replaced by sentinels, entries that name another page. Those
- * that are still there were not looked at; all others must say what the page tables do.
+ * Entries that a call has stored are replaced by sentinels, which name another page. A
+ * sentinel that is still there was not walked; all other entries must agree with the page
+ * tables.
  */
 #include <linux/delay.h>
 #include <linux/kthread.h>
@@ -27,9 +29,6 @@ struct subject {
 	struct hmm_kunit_file *hf;
 	unsigned long npages;
 	struct hmm_range range;
-#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
-	struct hmm_record record;
-#endif
 	unsigned long *pfns;
 	const struct events *events;
 	unsigned int nr_stored;
@@ -37,17 +36,15 @@ struct subject {
 
 static void subject_unregister(void *data)
 {
-#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
 	struct subject *s = data;
 
 	if (s->range.mirror)
 		hmm_range_unregister(&s->range);
-#endif
 }
 
 /* A range of @npages from @addr on of a mirror, which may be longer. */
 static struct subject *subject(struct kunit *test, struct hmm_kunit_device *device,
-			       unsigned long addr, unsigned long npages, bool keep)
+			       unsigned long addr, unsigned long npages)
 {
 	struct subject *s = kunit_kzalloc(test, sizeof(*s), GFP_KERNEL);
 	struct hmm_range *range;
@@ -65,13 +62,7 @@ static struct subject *subject(struct kunit *test, struct hmm_kunit_device *devi
 	range->end = addr + npages * PAGE_SIZE;
 	range->hmm_pfns = s->pfns;
 	range->default_flags = REQ_WRITE;
-#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
-	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(range, &device->mirror,
-						    keep ? &s->record : NULL));
-#else
-	range->mirror = &device->mirror;
-	range->notifier = &device->mirror.notifier;
-#endif
+	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(range, &device->mirror));
 	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, subject_unregister, s));
 	return s;
 }
@@ -109,11 +100,7 @@ static bool valid(struct subject *s)
 	bool ret;
 
 	mutex_lock(&s->device->lock);
-#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
 	ret = hmm_range_valid(&s->range);
-#else
-	ret = !mmu_interval_read_retry(s->range.notifier, s->range.notifier_seq);
-#endif
 	mutex_unlock(&s->device->lock);
 	return ret;
 }
@@ -126,12 +113,11 @@ static int fault_unlocked(struct hmm_range *range)
 /*
  * What happens while a fault goes on, after pages before AT have been stored: events,
  * which all begin before the first one ends. Pages [first, end) of the range are to be
- * looked at again; with @loose those between are, too, or not.
+ * walked again; with @sparse only those of events.
  */
 struct events {
 	const char *name;
-	bool plain;
-	bool loose;
+	bool sparse;
 	unsigned int nr;
 	struct {
 		int page;
@@ -152,13 +138,10 @@ static const struct events in_calls[] = {
 	{ "behind", .nr = 1, .events = { { NPAGES, BESIDE } }, .first = 0, .end = 0 },
 	{ "from_before", .nr = 1, .events = { { -2, 5 } }, .first = 0, .end = 3 },
 	{ "all", .nr = 1, .events = { { -BESIDE, NPAGES + 2 * BESIDE } }, .first = 0, .end = AT },
-	/* More than are told apart. */
-	{ "many", .loose = true, .nr = 12, .events = {
+	{ "many", .sparse = true, .nr = 12, .events = {
 		{ 20, 1 }, { 4, 1 }, { 12, 1 }, { 32, 1 }, { 8, 1 }, { 24, 1 },
 		{ 28, 1 }, { 16, 1 }, { 6, 1 }, { 14, 1 }, { 34, 1 }, { 10, 1 } },
 		.first = 4, .end = 35 },
-	/* Nobody has said which page it is. */
-	{ "plain", .plain = true, .nr = 1, .events = { { 3, 1 } }, .first = 0, .end = AT },
 };
 
 KUNIT_ARRAY_PARAM_DESC(in_call, in_calls, name);
@@ -178,6 +161,15 @@ static void events_happen(void *data)
 		hmm_kunit_event_end(&events[i]);
 }
 
+static bool has_event(const struct events *events, int page)
+{
+	for (unsigned int i = 0; i < events->nr; i++)
+		if (page >= events->events[i].page &&
+		    page < events->events[i].page + events->events[i].npages)
+			return true;
+	return false;
+}
+
 static void in_call(struct kunit *test)
 {
 	const struct events *events = test->param_value;
@@ -191,9 +183,7 @@ static void in_call(struct kunit *test)
 	start = addr + BESIDE * PAGE_SIZE;
 	for (i = 0; i < AT; i++)
 		hmm_kunit_write(test, start + i * PAGE_SIZE, i);
-	s = subject(test, hmm_kunit_device_of(test, addr, NPAGES + 2 * BESIDE), start, NPAGES,
-		    false);
-	s->device->plain = events->plain;
+	s = subject(test, hmm_kunit_device_of(test, addr, NPAGES + 2 * BESIDE), start, NPAGES);
 	s->events = events;
 	hf->at = BESIDE + AT;
 	hf->times = 1;
@@ -207,13 +197,12 @@ static void in_call(struct kunit *test)
 	for (i = 0; i < NPAGES; i++) {
 		bool again = i >= AT || (i >= events->first && i < events->end);
 
-		if (again ? !is_true(s, i) && !(events->loose && i < AT) : !is_sentinel(s, i))
+		if (events->sparse && i < AT)
+			again = has_event(events, i);
+		if (again ? !is_true(s, i) : !is_sentinel(s, i))
 			KUNIT_FAIL(test, "page %lu: entry %lx, expected %s", i, s->pfns[i],
-				   again ? "what is mapped" : "a sentinel");
+				   again ? "the page that is mapped" : "a sentinel");
 	}
-	/* And of those that are loose, the ones that had an event. */
-	for (i = 0; i < events->nr && events->loose; i++)
-		KUNIT_EXPECT_TRUE(test, is_true(s, events->events[i].page));
 }
 
 /* Breaking COW makes an event of each page, but none before it is looked at again. */
@@ -227,7 +216,7 @@ static void cow(struct kunit *test)
 	for (i = 0; i < npages; i++)
 		KUNIT_ASSERT_EQ(test, hmm_kunit_read(test, addr + i * PAGE_SIZE), 0);
 	device = hmm_kunit_device_of(test, addr, npages);
-	s = subject(test, device, addr, npages, false);
+	s = subject(test, device, addr, npages);
 	KUNIT_EXPECT_EQ(test, 0, fault_unlocked(&s->range));
 	KUNIT_EXPECT_TRUE(test, valid(s));
 	KUNIT_EXPECT_GE(test, device->nr_callbacks, npages);
@@ -238,16 +227,14 @@ static void cow(struct kunit *test)
 		}
 }
 
-#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
-
-/* Anonymous memory that is there, and a range that keeps what it has. */
+/* Anonymous memory that is there, and a range of it. */
 static struct subject *keeper(struct kunit *test)
 {
 	unsigned long addr = hmm_kunit_anon(test, NPAGES);
 
 	for (int i = 0; i < NPAGES; i++)
 		hmm_kunit_write(test, addr + i * PAGE_SIZE, i);
-	return subject(test, hmm_kunit_device_of(test, addr, NPAGES), addr, NPAGES, true);
+	return subject(test, hmm_kunit_device_of(test, addr, NPAGES + 1), addr, NPAGES);
 }
 
 /* Only pages [first, end) have been looked at. */
@@ -258,10 +245,21 @@ static void expect_looked_at(struct subject *s, unsigned long first, unsigned lo
 
 		if (in ? !is_true(s, i) : !is_sentinel(s, i)) {
 			KUNIT_FAIL(s->test, "page %lu: entry %lx, expected %s", i,
-				   s->pfns[i], in ? "what is mapped" : "a sentinel");
+				   s->pfns[i], in ? "the page that is mapped" : "a sentinel");
 			return;
 		}
 	}
+}
+
+/* Absent before the patch that adds it. */
+static int wait_for_events(struct hmm_range *range)
+{
+#ifdef CONFIG_HMM_KUNIT_HAS_WAIT
+	return hmm_range_wait(range, 0);
+#else
+	range->notifier_seq = mmu_interval_read_begin(range->notifier);
+	return 0;
+#endif
 }
 
 static int fault_locked(struct hmm_range *range)
@@ -269,7 +267,7 @@ static int fault_locked(struct hmm_range *range)
 	int ret;
 
 	do {
-		ret = hmm_range_wait_until_valid(range, 0);
+		ret = wait_for_events(range);
 		if (ret)
 			return ret;
 		mmap_read_lock(current->mm);
@@ -311,6 +309,12 @@ static void kept(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, valid(s));
 	expect_looked_at(s, 0, 0);
 
+	/* An event elsewhere in the mirror changes nothing. */
+	hmm_kunit_event(test, current->mm, s->range.end, 1);
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	KUNIT_EXPECT_EQ(test, 0, fault->fault(&s->range));
+	expect_looked_at(s, 0, 0);
+
 	hmm_kunit_event(test, current->mm, addr + 3 * PAGE_SIZE, 1);
 	KUNIT_EXPECT_FALSE(test, valid(s));
 	KUNIT_EXPECT_EQ(test, 0, fault->fault(&s->range));
@@ -340,7 +344,7 @@ static void other_owner(struct subject *s)
 
 static void snapshot(struct subject *s)
 {
-	KUNIT_EXPECT_EQ(s->test, 0, hmm_range_snapshot(&s->range));
+	KUNIT_EXPECT_EQ(s->test, 0, hmm_range_snapshot(&s->range, 0));
 	KUNIT_EXPECT_TRUE(s->test, valid(s));
 	KUNIT_EXPECT_EQ(s->test, NPAGES, plant(s));
 }
@@ -395,8 +399,7 @@ static void look(struct subject *s)
 static void registered_again(struct subject *s)
 {
 	hmm_range_unregister(&s->range);
-	KUNIT_ASSERT_EQ(s->test, 0, hmm_range_register(&s->range, &s->device->mirror,
-						       &s->record));
+	KUNIT_ASSERT_EQ(s->test, 0, hmm_range_register(&s->range, &s->device->mirror));
 }
 
 static void smaller(struct subject *s)
@@ -404,19 +407,12 @@ static void smaller(struct subject *s)
 	hmm_range_unregister(&s->range);
 	s->range.end -= PAGE_SIZE;
 	s->npages--;
-	KUNIT_ASSERT_EQ(s->test, 0, hmm_range_register(&s->range, &s->device->mirror,
-						       &s->record));
+	KUNIT_ASSERT_EQ(s->test, 0, hmm_range_register(&s->range, &s->device->mirror));
 }
 
 static void just_event(struct subject *s)
 {
 	hmm_kunit_event(s->test, current->mm, s->range.start, 1);
-}
-
-static void plain_event(struct subject *s)
-{
-	s->device->plain = true;
-	just_event(s);
 }
 
 /*
@@ -460,9 +456,16 @@ static void event_beside(struct subject *s, int (*walk)(struct hmm_range *range)
 	wait_for_completion(&overlap.done);
 }
 
+static int snapshot_of(struct hmm_range *range)
+{
+	return hmm_range_snapshot(range, 0);
+}
+
 static void beside_snapshot(struct subject *s)
 {
-	event_beside(s, hmm_range_snapshot);
+	event_beside(s, snapshot_of);
+	KUNIT_EXPECT_TRUE(s->test, valid(s));
+	KUNIT_EXPECT_EQ(s->test, NPAGES, plant(s));
 }
 
 /* All of it is looked at again after the event. */
@@ -476,13 +479,6 @@ static void beside_look(struct subject *s)
 	s->range.default_flags = REQ_WRITE;
 }
 
-/* Nobody has looked at the sequence since. */
-static void plain_event_snapshot(struct subject *s)
-{
-	plain_event(s);
-	snapshot(s);
-}
-
 static const struct drop {
 	const char *name;
 	void (*drop)(struct subject *s);
@@ -492,11 +488,10 @@ static const struct drop {
 	{ "snapshot", snapshot },
 	{ "snapshot_overlapped", snapshot_overlapped },
 	{ "look", look },
+	{ "beside_snapshot", beside_snapshot },
 	{ "beside_look", beside_look },
 	{ "registered_again", registered_again },
 	{ "smaller", smaller },
-	{ "plain_event", plain_event },
-	{ "plain_event_snapshot", plain_event_snapshot },
 };
 
 KUNIT_ARRAY_PARAM_DESC(drop, drops, name);
@@ -519,9 +514,10 @@ static void before_snapshot(struct subject *s)
 {
 	struct mmu_notifier_range event;
 
-	KUNIT_EXPECT_EQ(s->test, 0, hmm_range_wait_until_valid(&s->range, 1));
 	hmm_kunit_event_begin(s->test, &event, current->mm, s->range.start, 1);
-	KUNIT_EXPECT_EQ(s->test, -EBUSY, hmm_range_snapshot(&s->range));
+	if (IS_ENABLED(CONFIG_HMM_KUNIT_HAS_WAIT))
+		KUNIT_EXPECT_EQ(s->test, -EBUSY,
+				hmm_range_snapshot(&s->range, hmm_deadline(1)));
 	hmm_kunit_event_end(&event);
 }
 
@@ -531,7 +527,7 @@ static void killed_snapshot(struct subject *s)
 	int ret;
 
 	hmm_kunit_kill(true);
-	ret = hmm_range_snapshot(&s->range);
+	ret = hmm_range_snapshot(&s->range, 0);
 	hmm_kunit_kill(false);
 	KUNIT_EXPECT_EQ(s->test, -EINTR, ret);
 }
@@ -541,7 +537,6 @@ static void before_look(struct subject *s)
 	struct mmu_notifier_range event;
 
 	s->range.default_flags = 0;
-	KUNIT_EXPECT_EQ(s->test, 0, hmm_range_wait_until_valid(&s->range, 0));
 	hmm_kunit_event_begin(s->test, &event, current->mm, s->range.start, 1);
 	mmap_read_lock(current->mm);
 	KUNIT_EXPECT_EQ(s->test, -EBUSY, hmm_range_fault(&s->range));
@@ -553,40 +548,255 @@ static void before_look(struct subject *s)
 static const struct stale {
 	const char *name;
 	void (*event)(struct subject *s);
-	bool plain;
 } stales[] = {
 	{ "event", just_event },
-	{ "event_plain", just_event, true },
 	{ "before_snapshot", before_snapshot },
-	{ "before_snapshot_plain", before_snapshot, true },
 	{ "killed_snapshot", killed_snapshot },
-	{ "beside_snapshot", beside_snapshot },
-	{ "beside_snapshot_plain", beside_snapshot, true },
 	{ "before_look", before_look },
-	{ "before_look_plain", before_look, true },
 };
 
 KUNIT_ARRAY_PARAM_DESC(stale, stales, name);
 
-/* What has not been looked at since is not valid, however long one waits. */
+/* A page that has not been walked since is not valid, however long one waits (R1). */
 static void stale(struct kunit *test)
 {
 	const struct stale *stale = test->param_value;
 	struct subject *s = keeper(test);
 
 	hmm_kunit_needs_events(test);
-	s->device->plain = stale->plain;
 	fault_all(s, fault_unlocked);
 	stale->event(s);
 	KUNIT_EXPECT_FALSE(test, valid(s));
-	KUNIT_EXPECT_EQ(test, 0, hmm_range_wait_until_valid(&s->range, 0));
+	KUNIT_EXPECT_EQ(test, 0, wait_for_events(&s->range));
 	KUNIT_EXPECT_FALSE(test, valid(s));
 	snapshot(s);
-	KUNIT_EXPECT_EQ(test, 0, hmm_range_wait_until_valid(&s->range, 0));
-	KUNIT_EXPECT_TRUE(test, valid(s));
+	KUNIT_EXPECT_EQ(test, 0, wait_for_events(&s->range));
 	KUNIT_EXPECT_EQ(test, 0, fault_unlocked(&s->range));
 	KUNIT_EXPECT_TRUE(test, valid(s));
 	expect_looked_at(s, 0, s->npages);
+}
+
+/* A fault that has failed, and then a wait, make nothing valid (R1). */
+static void failed_and_waited(struct kunit *test)
+{
+	struct subject *s = keeper(test);
+	unsigned long addr = s->range.start + 20 * PAGE_SIZE;
+
+	hmm_kunit_needs_events(test);
+	fault_all(s, fault_unlocked);
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, -EFAULT, fault_unlocked(&s->range));
+	KUNIT_EXPECT_FALSE(test, valid(s));
+	KUNIT_EXPECT_EQ(test, 0, wait_for_events(&s->range));
+	KUNIT_EXPECT_FALSE(test, valid(s));
+}
+
+/*
+ * Events that overlap have one sequence. The driver does nothing about the second, and has
+ * no way to keep HMM from knowing of it (R2).
+ */
+static void overlapping(struct kunit *test)
+{
+	struct subject *s = keeper(test);
+	struct mmu_notifier_range first, second;
+	unsigned long addr = s->range.start;
+
+	hmm_kunit_needs_events(test);
+	fault_all(s, fault_unlocked);
+	hmm_kunit_event_begin(test, &first, current->mm, addr + 3 * PAGE_SIZE, 1);
+	hmm_kunit_event_begin(test, &second, current->mm, addr + 9 * PAGE_SIZE, 1);
+	hmm_kunit_event_end(&first);
+	KUNIT_EXPECT_FALSE(test, valid(s));
+	hmm_kunit_event_end(&second);
+	KUNIT_EXPECT_EQ(test, 0, fault_unlocked(&s->range));
+	for (unsigned long i = 0; i < NPAGES; i++)
+		KUNIT_EXPECT_TRUE_MSG(test, i == 3 || i == 9 ? is_true(s, i) : is_sentinel(s, i),
+				      "page %lu: entry %lx", i, s->pfns[i]);
+}
+
+/* An event elsewhere in the mirror that goes on holds up no fault of a valid range (R3). */
+static void event_elsewhere(struct kunit *test)
+{
+	const struct fault *fault = test->param_value;
+	struct subject *s = keeper(test);
+	struct mmu_notifier_range event;
+
+	hmm_kunit_needs_events(test);
+	fault_all(s, fault->fault);
+	hmm_kunit_event_begin(test, &event, current->mm, s->range.end, 1);
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	KUNIT_EXPECT_EQ(test, 0, fault->fault(&s->range));
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	hmm_kunit_event_end(&event);
+	expect_looked_at(s, 0, 0);
+}
+
+/* Events of the driver itself: its page stays, or it moves. */
+static void own_events(struct kunit *test)
+{
+	struct subject *s = keeper(test);
+	unsigned long addr = s->range.start + 3 * PAGE_SIZE;
+	unsigned int nr;
+
+	hmm_kunit_needs_events(test);
+	s->device->mirror.owner = s;
+	fault_all(s, fault_unlocked);
+	nr = s->device->nr_callbacks;
+	hmm_kunit_owner_event(test, current->mm, addr, MMU_NOTIFY_EXCLUSIVE, s);
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	KUNIT_EXPECT_EQ(test, nr, s->device->nr_callbacks);
+	hmm_kunit_owner_event(test, current->mm, addr, MMU_NOTIFY_EXCLUSIVE, test);
+	KUNIT_EXPECT_FALSE(test, valid(s));
+	KUNIT_EXPECT_EQ(test, 0, fault_unlocked(&s->range));
+	expect_looked_at(s, 3, 4);
+	plant(s);
+	hmm_kunit_owner_event(test, current->mm, addr, MMU_NOTIFY_MIGRATE, s);
+	KUNIT_EXPECT_FALSE(test, valid(s));
+	KUNIT_EXPECT_EQ(test, 0, fault_unlocked(&s->range));
+	expect_looked_at(s, 3, 4);
+	/* The owner of a range is another matter. */
+	s->device->mirror.owner = NULL;
+	s->range.dev_private_owner = s;
+	KUNIT_EXPECT_EQ(test, 0, fault_unlocked(&s->range));
+	plant(s);
+	hmm_kunit_owner_event(test, current->mm, addr, MMU_NOTIFY_EXCLUSIVE, s);
+	KUNIT_EXPECT_FALSE(test, valid(s));
+}
+
+/* An event that must not block: a refusal before the lock marks nothing, a later one does. */
+static void refused_event(struct kunit *test)
+{
+	struct subject *s = keeper(test);
+	unsigned long addr = s->range.start + 3 * PAGE_SIZE;
+
+	hmm_kunit_needs_events(test);
+	fault_all(s, fault_unlocked);
+	s->device->ops.nonblocking = false;
+	KUNIT_EXPECT_FALSE(test, hmm_kunit_event_try(test, current->mm, addr, 1));
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	s->device->ops.nonblocking = true;
+	mutex_lock(&s->device->lock);
+	KUNIT_EXPECT_FALSE(test, hmm_kunit_event_try(test, current->mm, addr, 1));
+	mutex_unlock(&s->device->lock);
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	s->device->busy = true;
+	KUNIT_EXPECT_FALSE(test, hmm_kunit_event_try(test, current->mm, addr, 1));
+	s->device->busy = false;
+	KUNIT_EXPECT_FALSE(test, valid(s));
+	KUNIT_EXPECT_EQ(test, 0, fault_unlocked(&s->range));
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	expect_looked_at(s, 3, 4);
+}
+
+/* A range that changes while it is registered is refused, and nothing is written (R7). */
+static void moved(struct kunit *test)
+{
+	struct subject *s = keeper(test);
+	struct hmm_range *range = &s->range, was;
+	unsigned long pfn = HMM_KUNIT_POISON, changes = 0;
+
+	fault_all(s, fault_unlocked);
+	was = *range;
+	for (int i = 0; i < 5; i++) {
+		switch (i) {
+		case 0:
+			range->start += PAGE_SIZE;
+			break;
+		case 1:
+			range->end -= PAGE_SIZE;
+			break;
+		case 2:
+			range->end += PAGE_SIZE;
+			break;
+		case 3:
+			range->hmm_pfns = &pfn;
+			break;
+		case 4:
+			range->hmm_pfns = NULL;
+			break;
+		}
+		KUNIT_EXPECT_FALSE(test, valid(s));
+		KUNIT_EXPECT_EQ(test, -EINVAL, fault_unlocked(range));
+		mmap_read_lock(current->mm);
+		KUNIT_EXPECT_EQ(test, -EINVAL, hmm_range_fault(range));
+		mmap_read_unlock(current->mm);
+		KUNIT_EXPECT_EQ(test, -EINVAL, hmm_range_snapshot(range, 0));
+		range->start = was.start;
+		range->end = was.end;
+		range->hmm_pfns = was.hmm_pfns;
+		changes++;
+	}
+	KUNIT_EXPECT_EQ(test, 5, changes);
+	KUNIT_EXPECT_EQ(test, HMM_KUNIT_POISON, pfn);
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	KUNIT_EXPECT_EQ(test, 0, fault_unlocked(range));
+	expect_looked_at(s, 0, 0);
+}
+
+/* A kept range is unregistered in release(), and does not keep its mirror (R8). */
+static void unregistered_in_release(struct kunit *test)
+{
+	struct subject *s = keeper(test);
+
+	fault_all(s, fault_unlocked);
+	s->device->range = &s->range;
+	hmm_mirror_put(&s->device->mirror);
+	hmm_kunit_synchronize(s->device);
+	hmm_kunit_expect_released(s->device, 1);
+	KUNIT_EXPECT_PTR_EQ(test, s->range.mirror, NULL);
+}
+
+/* A range that is registered while an event is in progress waits for it. */
+static void registered_beside_event(struct kunit *test)
+{
+	struct subject *s = keeper(test), *late;
+	struct mmu_notifier_range event;
+	int ret;
+
+	hmm_kunit_needs_events(test);
+	hmm_kunit_event_begin(test, &event, current->mm, s->range.start, 1);
+	late = subject(test, s->device, s->range.start, NPAGES);
+	KUNIT_EXPECT_FALSE(test, valid(late));
+	mmap_read_lock(current->mm);
+	ret = hmm_range_fault(&late->range);
+	mmap_read_unlock(current->mm);
+	KUNIT_EXPECT_EQ(test, -EBUSY, ret);
+	KUNIT_EXPECT_EQ(test, HMM_KUNIT_POISON, late->pfns[0]);
+	hmm_kunit_event_end(&event);
+	fault_all(late, fault_unlocked);
+}
+
+/*
+ * A range of which granules are larger than a page: events mark whole granules, those at
+ * its ends only as far as it goes, and neighbours are not walked.
+ */
+static void granules(struct kunit *test)
+{
+	const unsigned long npages = 4 * HMM_STALE_BITS + 2;
+	unsigned long addr = hmm_kunit_anon(test, npages + 2), i;
+	unsigned long granule = 8, first, last;
+	struct subject *s;
+
+	hmm_kunit_needs_events(test);
+	for (i = 0; i < npages + 2; i++)
+		hmm_kunit_write(test, addr + i * PAGE_SIZE, i);
+	/* It begins and ends within a granule. */
+	s = subject(test, hmm_kunit_device_of(test, addr, npages + 2), addr + PAGE_SIZE, npages);
+	fault_all(s, fault_unlocked);
+	for (i = 0; i < npages; i += 1 + i / 3) {
+		unsigned long page = i + 1;
+
+		hmm_kunit_event(test, current->mm, addr + page * PAGE_SIZE, 1);
+		KUNIT_EXPECT_EQ(test, 0, fault_unlocked(&s->range));
+		first = max(rounddown(page, granule), 1) - 1;
+		last = min(rounddown(page, granule) + granule - 1, npages);
+		expect_looked_at(s, first, last);
+		plant(s);
+	}
+	/* And the last page. */
+	hmm_kunit_event(test, current->mm, addr + npages * PAGE_SIZE, 1);
+	KUNIT_EXPECT_EQ(test, 0, fault_unlocked(&s->range));
+	expect_looked_at(s, rounddown(npages, granule) - 1, npages);
 }
 
 /* An error leaves what was there, and what has not been looked at stale. */
@@ -618,7 +828,7 @@ static void two_ranges(struct kunit *test)
 	struct subject *a = keeper(test), *b;
 
 	hmm_kunit_needs_events(test);
-	b = subject(test, a->device, a->range.start, NPAGES, true);
+	b = subject(test, a->device, a->range.start, NPAGES);
 	fault_all(a, fault_unlocked);
 	fault_all(b, fault_unlocked);
 	hmm_kunit_event(test, current->mm, a->range.start + 9 * PAGE_SIZE, 1);
@@ -629,11 +839,12 @@ static void two_ranges(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, valid(b));
 	expect_looked_at(a, 9, 10);
 	expect_looked_at(b, 9, 10);
-	/* Nobody writes to what has been unregistered. */
+	/* Nobody writes to a range that has been unregistered. */
 	hmm_range_unregister(&b->range);
-	memset(&b->record, 0x5a, sizeof(b->record));
+	memset(&b->range, 0x5a, sizeof(b->range));
 	hmm_kunit_event(test, current->mm, a->range.start, 1);
-	KUNIT_EXPECT_PTR_EQ(test, memchr_inv(&b->record, 0x5a, sizeof(b->record)), NULL);
+	KUNIT_EXPECT_PTR_EQ(test, memchr_inv(&b->range, 0x5a, sizeof(b->range)), NULL);
+	memset(&b->range, 0, sizeof(b->range));
 }
 
 #ifdef MODULE
@@ -723,33 +934,6 @@ static void next_event(struct kunit *test)
 
 #endif
 
-/* Of a huge entry either all that the array says is looked at, or nothing. */
-static void huge(struct kunit *test)
-{
-	const unsigned long npages = 3 * HMM_KUNIT_TABLE;
-	unsigned long addr = hmm_kunit_thp(test, npages), page;
-	struct hmm_kunit_device *device;
-	struct subject *s;
-
-	for (page = 0; page < npages; page += HMM_KUNIT_TABLE)
-		hmm_kunit_write(test, addr + page * PAGE_SIZE, page);
-	device = hmm_kunit_device_of(test, addr, npages);
-	/* It begins and ends within one. */
-	s = subject(test, device, addr + PAGE_SIZE, npages - 2, true);
-	fault_all(s, fault_unlocked);
-	hmm_kunit_event(test, current->mm, addr + (HMM_KUNIT_TABLE + 5) * PAGE_SIZE, 1);
-	KUNIT_EXPECT_EQ(test, 0, fault_unlocked(&s->range));
-	expect_looked_at(s, HMM_KUNIT_TABLE - 1, 2 * HMM_KUNIT_TABLE - 1);
-	plant(s);
-	hmm_kunit_event(test, current->mm, addr + 5 * PAGE_SIZE, 1);
-	KUNIT_EXPECT_EQ(test, 0, fault_unlocked(&s->range));
-	expect_looked_at(s, 0, HMM_KUNIT_TABLE - 1);
-	plant(s);
-	hmm_kunit_event(test, current->mm, addr + (2 * HMM_KUNIT_TABLE + 5) * PAGE_SIZE, 1);
-	KUNIT_EXPECT_EQ(test, 0, fault_unlocked(&s->range));
-	expect_looked_at(s, 2 * HMM_KUNIT_TABLE - 1, npages - 2);
-}
-
 /*
  * Threads that fault, and threads that take pages away, and make events within events.
  * Whatever is valid says what is mapped.
@@ -788,7 +972,7 @@ static int storm_fault(void *data)
 			actor->nr_stale++;
 		} else {
 			for (unsigned long i = 0; i < NPAGES; i++)
-				actor->nr_wrong += !is_true(s, i);
+				actor->nr_wrong += s->pfns[i] && !is_true(s, i);
 			actor->nr_valid++;
 		}
 		mutex_unlock(&s->device->lock);
@@ -843,11 +1027,10 @@ static void storm(struct kunit *test)
 		const char *name;
 		int (*run)(void *data);
 		int (*fault)(struct hmm_range *range);
-		bool keep;
 	} parts[] = {
-		{ "kept", storm_fault, fault_unlocked, true },
-		{ "kept, under the mmap lock", storm_fault, fault_locked, true },
-		{ "for a call", storm_fault, fault_unlocked, false },
+		{ "faults", storm_fault, fault_unlocked },
+		{ "faults under the mmap lock", storm_fault, fault_locked },
+		{ "snapshots", storm_fault, snapshot_of },
 		{ "invalidations", storm_invalidate },
 	};
 	struct storm *storm = kunit_kzalloc(test, sizeof(*storm), GFP_KERNEL);
@@ -872,8 +1055,7 @@ static void storm(struct kunit *test)
 		actor->fault = parts[i].fault;
 		init_completion(&actor->done);
 		if (actor->fault)
-			actor->subject = subject(test, s->device, storm->addr, NPAGES,
-						 parts[i].keep);
+			actor->subject = subject(test, s->device, storm->addr, NPAGES);
 	}
 	for (i = 0; i < ARRAY_SIZE(parts); i++)
 		if (IS_ERR(kthread_run(parts[i].run, &actors[i], "storm")))
@@ -896,21 +1078,25 @@ static void storm(struct kunit *test)
 	kunit_info(test, "%u invalidations", nr);
 }
 
-#endif /* CONFIG_HMM_KUNIT_HAS_RANGE */
-
 static struct kunit_case hmm_invalidate_cases[] = {
 	KUNIT_CASE_PARAM(in_call, in_call_gen_params),
 	KUNIT_CASE(cow),
-#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
 	KUNIT_CASE_PARAM(kept, fault_gen_params),
 	KUNIT_CASE_PARAM(dropped, drop_gen_params),
 	KUNIT_CASE_PARAM(stale, stale_gen_params),
 	KUNIT_CASE_PARAM(failed, fault_gen_params),
+	KUNIT_CASE(failed_and_waited),
+	KUNIT_CASE(overlapping),
+	KUNIT_CASE_PARAM(event_elsewhere, fault_gen_params),
+	KUNIT_CASE(own_events),
+	KUNIT_CASE(refused_event),
+	KUNIT_CASE(moved),
+	KUNIT_CASE(unregistered_in_release),
+	KUNIT_CASE(registered_beside_event),
+	KUNIT_CASE(granules),
 	KUNIT_CASE(two_ranges),
 	KUNIT_CASE_PARAM(next_event, fault_gen_params),
-	KUNIT_CASE(huge),
 	KUNIT_CASE_SLOW(storm),
-#endif
 	{ }
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Suite hmm_range: ranges of a mirror, what they refuse, how long they wait, and what
- * they miss: nothing. Times are measured with some room for a slow machine.
+ * Suite hmm_range: registration of ranges, how long calls wait, and the generation of an
+ * array. Times are measured with some room for a slow machine.
  */
 #include <linux/delay.h>
 #include <linux/kthread.h>
@@ -16,7 +16,7 @@
 /* Later than this is not when the timeout passed, but when something else ended. */
 #define LATE_MS 10000
 
-/* A range of a mirror of its own, which is all of it, and of pages that are there. */
+/* A range of a mirror of its own, which it covers, and of pages that are there. */
 struct subject {
 	struct hmm_kunit_device *device;
 	struct hmm_range range;
@@ -46,7 +46,7 @@ static struct subject *subject(struct kunit *test)
 	range->end = addr + NPAGES * PAGE_SIZE;
 	range->hmm_pfns = subject->pfns;
 	range->default_flags = REQ_READ;
-	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(range, &subject->device->mirror, NULL));
+	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(range, &subject->device->mirror));
 	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, subject_unregister,
 							   subject));
 	return subject;
@@ -62,22 +62,16 @@ static bool valid(struct subject *subject)
 	return ret;
 }
 
-/* The range has a reference, also when it has the last one. */
-static void keeps_mirror(struct kunit *test)
+/* The range has no reference to its mirror (R8). */
+static void keeps_no_mirror(struct kunit *test)
 {
 	struct subject *s = subject(test);
 
 	KUNIT_EXPECT_PTR_EQ(test, s->range.notifier, &s->device->mirror.notifier);
-	hmm_mirror_put(&s->device->mirror);
-	hmm_mirror_synchronize();
-	hmm_kunit_expect_released(s->device, 0);
-	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked_timeout(&s->range, TIMEOUT));
-	KUNIT_EXPECT_TRUE(test, valid(s));
-
+	KUNIT_EXPECT_EQ(test, 1, kref_read(&s->device->mirror.kref));
 	hmm_range_unregister(&s->range);
 	KUNIT_EXPECT_PTR_EQ(test, s->range.notifier, NULL);
-	hmm_mirror_synchronize();
-	hmm_kunit_expect_released(s->device, 1);
+	KUNIT_EXPECT_EQ(test, 1, kref_read(&s->device->mirror.kref));
 }
 
 static void refused(struct kunit *test)
@@ -108,7 +102,7 @@ static void refused(struct kunit *test)
 			.end = ranges[i].end,
 		};
 
-		KUNIT_EXPECT_EQ_MSG(test, hmm_range_register(&range, mirror, NULL),
+		KUNIT_EXPECT_EQ_MSG(test, hmm_range_register(&range, mirror),
 				    ranges[i].ret, "range %d", i);
 		if (ranges[i].ret)
 			KUNIT_EXPECT_PTR_EQ(test, range.notifier, NULL);
@@ -116,9 +110,9 @@ static void refused(struct kunit *test)
 			hmm_range_unregister(&range);
 	}
 
-	KUNIT_EXPECT_EQ(test, -EBUSY, hmm_range_register(&s->range, mirror, NULL));
+	KUNIT_EXPECT_EQ(test, -EBUSY, hmm_range_register(&s->range, mirror));
 	hmm_range_unregister(&s->range);
-	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_range_wait_until_valid(&s->range, TIMEOUT));
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_range_wait(&s->range, 0));
 	kunit_warning_suppress(test) {
 		KUNIT_EXPECT_FALSE(test, hmm_range_valid(&s->range));
 		hmm_range_unregister(&s->range);
@@ -128,95 +122,85 @@ static void refused(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 1, kref_read(&mirror->kref));
 }
 
-/* What began and ended since then is seen. */
+/* An event that began and ended since the last call is seen. */
 static void event_is_seen(struct kunit *test)
 {
 	struct subject *s = subject(test);
 	struct hmm_range *range = &s->range;
 
 	hmm_kunit_needs_events(test);
-	KUNIT_EXPECT_EQ(test, 0, hmm_range_wait_until_valid(range, TIMEOUT));
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(range, 0));
 	KUNIT_EXPECT_TRUE(test, valid(s));
 	hmm_kunit_event(test, current->mm, range->start, 1);
 	KUNIT_EXPECT_FALSE(test, valid(s));
 
-	/* So it is after a snapshot and a fault, both of which begin anew. */
-	KUNIT_EXPECT_EQ(test, 0, hmm_range_snapshot(range));
+	/* So it is after a snapshot. */
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_snapshot(range, 0));
 	KUNIT_EXPECT_TRUE(test, valid(s));
 	hmm_kunit_event(test, current->mm, range->end - PAGE_SIZE, 1);
 	KUNIT_EXPECT_FALSE(test, valid(s));
-	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked_timeout(range, TIMEOUT));
-	KUNIT_EXPECT_TRUE(test, valid(s));
-	hmm_kunit_event(test, current->mm, range->start, 1);
+
+	/* A wait makes nothing valid (R1). */
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_wait(range, 0));
 	KUNIT_EXPECT_FALSE(test, valid(s));
-
-	/* Beside the mirror it does not matter. */
-	KUNIT_EXPECT_EQ(test, 0, hmm_range_wait_until_valid(range, TIMEOUT));
-	hmm_kunit_event(test, current->mm, range->end, 1);
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(range, 0));
 	KUNIT_EXPECT_TRUE(test, valid(s));
 }
 
-/* What waits while something happens to the mirror. */
-static int wait_until_valid(struct hmm_range *range)
+/* Calls that wait while something happens to the range. */
+static int wait_until(struct hmm_range *range, unsigned long deadline)
 {
-	return hmm_range_wait_until_valid(range, TIMEOUT);
+	return hmm_range_wait(range, deadline);
 }
 
-static int wait_long(struct hmm_range *range)
+static int fault_timeout(struct hmm_range *range, unsigned long deadline)
 {
-	return hmm_range_wait_until_valid(range, 60 * HZ);
+	return hmm_range_fault_unlocked_timeout(range, deadline ? deadline - jiffies : 0);
 }
 
-static int fault(struct hmm_range *range)
+/* As amdgpu does. */
+static int wait_and_fault(struct hmm_range *range, unsigned long deadline)
 {
-	return hmm_range_fault_unlocked_timeout(range, TIMEOUT);
-}
+	int ret;
 
-static int fault_long(struct hmm_range *range)
-{
-	return hmm_range_fault_unlocked_timeout(range, 60 * HZ);
-}
-
-static int fault_longest(struct hmm_range *range)
-{
-	return hmm_range_fault_unlocked_timeout(range, ULONG_MAX);
-}
-
-static int wait_for_ever(struct hmm_range *range)
-{
-	return hmm_range_wait_until_valid(range, 0);
-}
-
-static int fault_for_ever(struct hmm_range *range)
-{
-	return hmm_range_fault_unlocked_timeout(range, 0);
+	do {
+		ret = hmm_range_wait(range, deadline);
+		if (ret)
+			return ret;
+		mmap_read_lock(current->mm);
+		ret = hmm_range_fault(range);
+		mmap_read_unlock(current->mm);
+	} while (ret == -EBUSY);
+	return ret;
 }
 
 struct waiter {
 	const char *name;
-	int (*wait)(struct hmm_range *range);
+	int (*wait)(struct hmm_range *range, unsigned long deadline);
+	bool walks;
 };
 
 static const struct waiter waiters[] = {
-	{ "wait_until_valid", wait_long },
-	{ "fault", fault_long },
-	{ "fault_longest", fault_longest },
-	{ "wait_for_ever", wait_for_ever },
-	{ "fault_for_ever", fault_for_ever },
-	{ "snapshot", hmm_range_snapshot },
+	{ "wait", wait_until, false },
+	{ "fault", hmm_range_fault_unlocked, true },
+	{ "fault_timeout", fault_timeout, true },
+	{ "wait_and_fault", wait_and_fault, true },
+	{ "snapshot", hmm_range_snapshot, true },
 };
 
 KUNIT_ARRAY_PARAM_DESC(waiter, waiters, name);
 
-/* Those that end by themselves. */
-static const struct waiter limited[] = {
-	{ "wait_until_valid", wait_until_valid },
-	{ "fault", fault },
+/* Those with an absolute deadline. */
+static const struct waiter budgets[] = {
+	{ "wait", wait_until, false },
+	{ "fault", hmm_range_fault_unlocked, true },
+	{ "wait_and_fault", wait_and_fault, true },
+	{ "snapshot", hmm_range_snapshot, true },
 };
 
-KUNIT_ARRAY_PARAM_DESC(limited, limited, name);
+KUNIT_ARRAY_PARAM_DESC(budget, budgets, name);
 
-/* What ends the wait: 100 ms later, in a thread of its own. */
+/* The end of the wait: 100 ms later, by a thread of its own. */
 struct end {
 	struct hmm_kunit_held_event *event;	/* if it ends */
 	struct task_struct *kill;		/* if that is killed */
@@ -244,25 +228,29 @@ static void end_later(struct kunit *test, struct end *end)
 	KUNIT_ASSERT_FALSE(test, IS_ERR(kthread_run(end_thread, end, "end")));
 }
 
-/* It ends when the event does, and the range is valid. */
+/* It ends when the event does, and the range is valid if it has been walked. */
 static void wait_for_event(struct kunit *test)
 {
 	const struct waiter *waiter = test->param_value;
-	struct subject *s = subject(test);
-	struct hmm_kunit_held_event event;
-	struct end end = { .event = &event };
-	ktime_t ended;
-	s64 ms;
+	const unsigned long deadlines[] = { 0, hmm_deadline(60 * HZ), hmm_deadline(ULONG_MAX) };
 
-	hmm_kunit_begin_event(s->device, &event, s->range.start);
-	end_later(test, &end);
-	KUNIT_EXPECT_EQ(test, 0, waiter->wait(&s->range));
-	ended = ktime_get();
-	wait_for_completion(&end.done);
-	ms = ktime_ms_delta(ended, end.at);
-	KUNIT_EXPECT_GE(test, ms, 0);
-	KUNIT_EXPECT_LT(test, ms, LATE_MS);
-	KUNIT_EXPECT_TRUE(test, valid(s));
+	for (int i = 0; i < ARRAY_SIZE(deadlines); i++) {
+		struct subject *s = subject(test);
+		struct hmm_kunit_held_event event;
+		struct end end = { .event = &event };
+		ktime_t ended;
+		s64 ms;
+
+		hmm_kunit_begin_event(s->device, &event, s->range.start);
+		end_later(test, &end);
+		KUNIT_EXPECT_EQ(test, 0, waiter->wait(&s->range, deadlines[i]));
+		ended = ktime_get();
+		wait_for_completion(&end.done);
+		ms = ktime_ms_delta(ended, end.at);
+		KUNIT_EXPECT_GE(test, ms, 0);
+		KUNIT_EXPECT_LT(test, ms, LATE_MS);
+		KUNIT_EXPECT_EQ(test, waiter->walks, valid(s));
+	}
 }
 
 /* It ends when the time is over, though the event does not. */
@@ -276,36 +264,53 @@ static void wait_timeout(struct kunit *test)
 
 	hmm_kunit_begin_event(s->device, &event, s->range.start);
 	begun = ktime_get();
-	KUNIT_EXPECT_EQ(test, -EBUSY, waiter->wait(&s->range));
+	KUNIT_EXPECT_EQ(test, -EBUSY, waiter->wait(&s->range, hmm_deadline(TIMEOUT)));
 	ms = ktime_ms_delta(ktime_get(), begun);
 	KUNIT_EXPECT_GE(test, ms, jiffies_to_msecs(TIMEOUT - 1));
 	KUNIT_EXPECT_LT(test, ms, LATE_MS);
 	KUNIT_EXPECT_FALSE(test, valid(s));
 	hmm_kunit_end_event(&event);
 	KUNIT_EXPECT_FALSE(test, valid(s));
-	/* And begins anew when it is called again. */
-	KUNIT_EXPECT_EQ(test, 0, waiter->wait(&s->range));
-	KUNIT_EXPECT_TRUE(test, valid(s));
+	KUNIT_EXPECT_EQ(test, 0, waiter->wait(&s->range, hmm_deadline(TIMEOUT)));
+	KUNIT_EXPECT_EQ(test, waiter->walks, valid(s));
 }
 
-/* So does that of a snapshot for an event that begins after the range was waited for. */
-static void snapshot_timeout(struct kunit *test)
+/* A deadline that has passed does not wait at all, and one that comes too late does. */
+static void passed(struct kunit *test)
 {
+	const struct waiter *waiter = test->param_value;
 	struct subject *s = subject(test);
 	struct hmm_kunit_held_event event;
-	ktime_t begun = ktime_get();
-	s64 ms;
+	unsigned long deadline = hmm_deadline(1);
+	ktime_t begun;
 
-	KUNIT_EXPECT_EQ(test, 0, hmm_range_wait_until_valid(&s->range, TIMEOUT));
+	msleep(50);
 	hmm_kunit_begin_event(s->device, &event, s->range.start);
-	KUNIT_EXPECT_EQ(test, -EBUSY, hmm_range_snapshot(&s->range));
-	ms = ktime_ms_delta(ktime_get(), begun);
-	KUNIT_EXPECT_GE(test, ms, jiffies_to_msecs(TIMEOUT - 1));
-	KUNIT_EXPECT_LT(test, ms, LATE_MS);
+	begun = ktime_get();
+	KUNIT_EXPECT_EQ(test, -EBUSY, waiter->wait(&s->range, deadline));
+	KUNIT_EXPECT_LT(test, ktime_ms_delta(ktime_get(), begun), LATE_MS);
 	hmm_kunit_end_event(&event);
-	KUNIT_EXPECT_FALSE(test, valid(s));
-	KUNIT_EXPECT_EQ(test, 0, hmm_range_snapshot(&s->range));
-	KUNIT_EXPECT_TRUE(test, valid(s));
+	/* If nothing is stale nothing has to be waited for. */
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(&s->range, 0));
+	if (waiter->wait != hmm_range_snapshot)
+		KUNIT_EXPECT_EQ(test, 0, waiter->wait(&s->range, deadline));
+}
+
+/* One call leaves nothing that ends another (R5). */
+static void leaves_nothing(struct kunit *test)
+{
+	const struct waiter *waiter = test->param_value;
+	struct subject *s = subject(test);
+	struct hmm_kunit_held_event event;
+	struct end end = { .event = &event };
+
+	KUNIT_EXPECT_EQ(test, 0, waiter->wait(&s->range, hmm_deadline(msecs_to_jiffies(10))));
+	msleep(100);
+	hmm_kunit_begin_event(s->device, &event, s->range.start);
+	end_later(test, &end);
+	KUNIT_EXPECT_EQ(test, 0, waiter->wait(&s->range, hmm_deadline(60 * HZ)));
+	wait_for_completion(&end.done);
+	KUNIT_EXPECT_EQ(test, waiter->walks, valid(s));
 }
 
 /* It ends when the caller is killed. */
@@ -321,7 +326,7 @@ static void wait_killed(struct kunit *test)
 
 	hmm_kunit_begin_event(s->device, &event, s->range.start);
 	end_later(test, &end);
-	ret = waiter->wait(&s->range);
+	ret = waiter->wait(&s->range, 0);
 	ended = ktime_get();
 	hmm_kunit_kill(false);
 	wait_for_completion(&end.done);
@@ -335,44 +340,20 @@ static void wait_killed(struct kunit *test)
 	kunit_info(test, "%lld us", us);
 }
 
-/* Who repeats what was not valid after all has what is left of the time. */
-static int wait_and_fault(struct hmm_range *range)
-{
-	int ret = hmm_range_wait_until_valid(range, TIMEOUT);
-
-	if (ret)
-		return ret;
-	mmap_read_lock(current->mm);
-	ret = hmm_range_fault(range);
-	mmap_read_unlock(current->mm);
-	return ret;
-}
-
-static int wait_and_look(struct hmm_range *range)
-{
-	return hmm_range_wait_until_valid(range, TIMEOUT) ?: hmm_range_snapshot(range);
-}
-
-static const struct waiter repeaters[] = {
-	{ "fault", fault },
-	{ "wait_and_fault", wait_and_fault },
-	{ "wait_and_look", wait_and_look },
-};
-
-KUNIT_ARRAY_PARAM_DESC(repeater, repeaters, name);
-
+/* A loop that repeats a call as its result is stale each time has one budget. */
 static void repeated(struct kunit *test)
 {
-	const struct waiter *repeater = test->param_value;
+	const struct waiter *waiter = test->param_value;
 	struct subject *s = subject(test);
 	ktime_t begun = ktime_get();
+	unsigned long deadline = hmm_deadline(TIMEOUT);
 	unsigned int rounds = 0;
 	s64 ms;
 	int ret;
 
 	hmm_kunit_needs_events(test);
 	do {
-		ret = repeater->wait(&s->range);
+		ret = waiter->wait(&s->range, deadline);
 		if (ret)
 			break;
 		rounds++;
@@ -384,124 +365,170 @@ static void repeated(struct kunit *test)
 	KUNIT_EXPECT_GT(test, rounds, 1);
 	KUNIT_EXPECT_GE(test, ms, jiffies_to_msecs(TIMEOUT - 1));
 	KUNIT_EXPECT_LT(test, ms, LATE_MS);
+	KUNIT_EXPECT_EQ(test, 0, waiter->wait(&s->range, hmm_deadline(TIMEOUT)));
+}
 
-	/* An error ends it, ... */
-	KUNIT_EXPECT_EQ(test, 0, repeater->wait(&s->range));
+static bool copy_valid(struct subject *s, unsigned long generation)
+{
+	bool ret;
+
+	mutex_lock(&s->device->lock);
+	ret = hmm_range_copy_valid(&s->range, generation);
+	mutex_unlock(&s->device->lock);
+	return ret;
+}
+
+/*
+ * A copy of the array is true if the range is valid and has the generation that was read
+ * when the copy began. Without the generation a copy of old pages passes for true.
+ */
+static void generation(struct kunit *test)
+{
+	struct subject *s = subject(test);
+	struct hmm_range *range = &s->range;
+	unsigned long copied, was;
+
+	hmm_kunit_needs_events(test);
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(range, 0));
 	KUNIT_EXPECT_TRUE(test, valid(s));
-	/* ... being valid does, ... */
-	msleep(jiffies_to_msecs(2 * TIMEOUT));
-	KUNIT_EXPECT_EQ(test, 0, repeater->wait(&s->range));
-	hmm_kunit_event(test, current->mm, s->range.start, 1);
+	copied = hmm_range_generation(range);
+	/* A call that walks nothing changes nothing. */
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(range, 0));
+	KUNIT_EXPECT_EQ(test, copied, hmm_range_generation(range));
+
+	KUNIT_EXPECT_TRUE(test, copy_valid(s, copied));
+
+	/* Another thread has faulted a page again: the range is valid, and the copy is not. */
+	hmm_kunit_madvise(test, range->start, 1, MADV_DONTNEED);
 	KUNIT_EXPECT_FALSE(test, valid(s));
-	msleep(jiffies_to_msecs(2 * TIMEOUT));
-	/* ... and who takes long, or gave up, is told so, unless he registers it again. */
-	KUNIT_EXPECT_EQ(test, -EBUSY, repeater->wait(&s->range));
-	KUNIT_EXPECT_EQ(test, 0, repeater->wait(&s->range));
-	msleep(jiffies_to_msecs(2 * TIMEOUT));
-	hmm_range_unregister(&s->range);
-	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(&s->range, &s->device->mirror, NULL));
-	KUNIT_EXPECT_EQ(test, 0, repeater->wait(&s->range));
+	KUNIT_EXPECT_FALSE(test, copy_valid(s, copied));
+	KUNIT_EXPECT_EQ(test, copied, hmm_range_generation(range));
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(range, 0));
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	KUNIT_EXPECT_NE(test, copied, hmm_range_generation(range));
+	KUNIT_EXPECT_FALSE(test, copy_valid(s, copied));
+
+	/* So it is after each call that walks. */
+	was = hmm_range_generation(range);
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_snapshot(range, 0));
+	KUNIT_EXPECT_NE(test, was, hmm_range_generation(range));
+	was = hmm_range_generation(range);
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(range, 0));
+	KUNIT_EXPECT_NE(test, was, hmm_range_generation(range));
+}
+
+/*
+ * Two threads, one of which walks the range of the other's copy. A range that is being
+ * walked is not valid: the handler of a fault looks.
+ */
+struct look {
+	struct subject *s;
+	unsigned long generation;
+	bool valid;
+	bool looked;
+};
+
+static void look_at_walk(void *data)
+{
+	struct look *look = data;
+
+	look->valid = valid(look->s);
+	look->generation = hmm_range_generation(&look->s->range);
+	look->looked = true;
+}
+
+static void not_valid_in_walk(struct kunit *test)
+{
+	struct hmm_kunit_file *hf = hmm_kunit_file(test, NPAGES);
+	struct subject *s = kunit_kzalloc(test, sizeof(*s), GFP_KERNEL);
+	struct look look = { .s = s };
+	unsigned long addr, was;
+
+	KUNIT_ASSERT_NOT_NULL(test, s);
+	hmm_kunit_file_fill(test, hf, 0, 1);
+	addr = hmm_kunit_file_map(test, hf, MAP_SHARED);
+	s->device = hmm_kunit_device_of(test, addr, NPAGES);
+	s->range.start = addr;
+	s->range.end = addr + NPAGES * PAGE_SIZE;
+	s->range.hmm_pfns = s->pfns;
+	s->range.default_flags = REQ_READ;
+	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(&s->range, &s->device->mirror));
+	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, subject_unregister, s));
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(&s->range, 0));
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	was = hmm_range_generation(&s->range);
+
+	hmm_kunit_madvise(test, addr + PAGE_SIZE, 1, MADV_DONTNEED);
+	hf->at = 1;
+	hf->times = 1;
+	hf->call = look_at_walk;
+	hf->data = &look;
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(&s->range, 0));
+	KUNIT_EXPECT_TRUE(test, look.looked);
+	KUNIT_EXPECT_FALSE(test, look.valid);
+	KUNIT_EXPECT_NE(test, was, look.generation);
 	KUNIT_EXPECT_TRUE(test, valid(s));
 }
 
-/* An error of a fault under the mmap lock ends it too. */
-static void failed_late(struct kunit *test)
-{
-	struct subject *s = subject(test);
-	struct hmm_range *range = &s->range;
-
-	KUNIT_ASSERT_EQ(test, 0, vm_munmap(range->start, PAGE_SIZE));
-	KUNIT_EXPECT_EQ(test, -EFAULT, wait_and_fault(range));
-	msleep(jiffies_to_msecs(2 * TIMEOUT));
-	KUNIT_EXPECT_EQ(test, -EFAULT, wait_and_fault(range));
-	msleep(jiffies_to_msecs(2 * TIMEOUT));
-	/* And so does a call without a limit. */
-	KUNIT_EXPECT_EQ(test, 0, hmm_range_wait_until_valid(range, TIMEOUT));
-	KUNIT_EXPECT_EQ(test, 0, hmm_range_wait_until_valid(range, 0));
-	msleep(jiffies_to_msecs(2 * TIMEOUT));
-	KUNIT_EXPECT_EQ(test, 0, hmm_range_wait_until_valid(range, TIMEOUT));
-}
-
-/* What is reported for the first time, is progress; what is again, is not. */
-static void progress(struct kunit *test)
-{
-	struct subject *s = subject(test);
-	struct hmm_range *range = &s->range;
-
-	KUNIT_EXPECT_EQ(test, 0, hmm_range_wait_until_valid(range, TIMEOUT));
-	msleep(jiffies_to_msecs(TIMEOUT) * 3 / 4);
-	mmap_read_lock(current->mm);
-	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault(range));
-	mmap_read_unlock(current->mm);
-	msleep(jiffies_to_msecs(TIMEOUT) / 2);
-	KUNIT_EXPECT_EQ(test, 0, hmm_range_wait_until_valid(range, TIMEOUT));
-	mmap_read_lock(current->mm);
-	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault(range));
-	mmap_read_unlock(current->mm);
-	msleep(jiffies_to_msecs(TIMEOUT));
-	KUNIT_EXPECT_EQ(test, -EBUSY, hmm_range_wait_until_valid(range, TIMEOUT));
-}
-
-/* What has failed is not valid, whatever was before; nor what is not in the mirror. */
+/* A range whose call has failed is not valid, whatever was before. */
 static void failed(struct kunit *test)
 {
+	const struct waiter *waiter = test->param_value;
 	struct subject *s = subject(test);
 	struct hmm_range *range = &s->range;
-	unsigned long end = range->end;
 
-	KUNIT_EXPECT_EQ(test, 0, fault(range));
-	KUNIT_EXPECT_TRUE(test, valid(s));
-	KUNIT_ASSERT_EQ(test, 0, vm_munmap(end - PAGE_SIZE, PAGE_SIZE));
-	KUNIT_EXPECT_EQ(test, -EFAULT, fault(range));
+	KUNIT_EXPECT_EQ(test, 0, waiter->wait(range, 0));
+	KUNIT_EXPECT_EQ(test, waiter->walks, valid(s));
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(range->end - PAGE_SIZE, PAGE_SIZE));
 	KUNIT_EXPECT_FALSE(test, valid(s));
+	if (!waiter->walks || waiter->wait == hmm_range_snapshot) {
+		KUNIT_EXPECT_EQ(test, 0, waiter->wait(range, 0));
+		return;
+	}
+	KUNIT_EXPECT_EQ(test, -EFAULT, waiter->wait(range, 0));
+	KUNIT_EXPECT_FALSE(test, valid(s));
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_wait(range, 0));
+	KUNIT_EXPECT_FALSE(test, valid(s));
+	KUNIT_EXPECT_EQ(test, -EFAULT, waiter->wait(range, 0));
+	KUNIT_EXPECT_FALSE(test, valid(s));
+}
 
-	KUNIT_EXPECT_EQ(test, 0, hmm_range_wait_until_valid(range, TIMEOUT));
-	KUNIT_EXPECT_TRUE(test, valid(s));
-	mmap_read_lock(current->mm);
-	KUNIT_EXPECT_EQ(test, -EFAULT, hmm_range_fault(range));
-	mmap_read_unlock(current->mm);
-	KUNIT_EXPECT_FALSE(test, valid(s));
+/* Without an array only faults can be had, and none of the pages has gone if it is valid. */
+static void no_array(struct kunit *test)
+{
+	struct subject *s = subject(test);
+	struct hmm_range *range = &s->range;
 
-	range->end = end - PAGE_SIZE;
-	KUNIT_EXPECT_EQ(test, 0, fault(range));
-	KUNIT_EXPECT_TRUE(test, valid(s));
-	range->end = end + PAGE_SIZE;
-	mmap_read_lock(current->mm);
-	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_range_fault(range));
-	mmap_read_unlock(current->mm);
-	KUNIT_EXPECT_FALSE(test, valid(s));
-	range->end = end;
-	KUNIT_EXPECT_EQ(test, 0, hmm_range_snapshot(range));
-	KUNIT_EXPECT_TRUE(test, valid(s));
-	range->end = end + PAGE_SIZE;
-	KUNIT_EXPECT_EQ(test, -EINVAL, fault(range));
-	KUNIT_EXPECT_FALSE(test, valid(s));
-	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_range_snapshot(range));
-	mmap_read_lock(current->mm);
-	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_range_fault(range));
-	mmap_read_unlock(current->mm);
-	range->end = end - PAGE_SIZE;
+	hmm_range_unregister(range);
 	range->hmm_pfns = NULL;
-	KUNIT_EXPECT_EQ(test, IS_ENABLED(CONFIG_HMM_KUNIT_HAS_FLAGS) ? 0 : -EINVAL,
-			fault(range));
-	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_range_snapshot(range));
-	range->hmm_pfns = s->pfns;
-	KUNIT_EXPECT_EQ(test, 0, fault(range));
+	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(range, &s->device->mirror));
+	if (!IS_ENABLED(CONFIG_HMM_KUNIT_HAS_FLAGS)) {
+		KUNIT_EXPECT_EQ(test, -EINVAL, hmm_range_fault_unlocked(range, 0));
+		return;
+	}
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(range, 0));
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_range_snapshot(range, 0));
+	hmm_kunit_madvise(test, range->start, 1, MADV_DONTNEED);
+	KUNIT_EXPECT_FALSE(test, valid(s));
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(range, 0));
 	KUNIT_EXPECT_TRUE(test, valid(s));
 }
 
 static struct kunit_case hmm_range_cases[] = {
-	KUNIT_CASE(keeps_mirror),
+	KUNIT_CASE(keeps_no_mirror),
 	KUNIT_CASE(refused),
 	KUNIT_CASE(event_is_seen),
 	KUNIT_CASE_PARAM(wait_for_event, waiter_gen_params),
-	KUNIT_CASE_PARAM(wait_timeout, limited_gen_params),
-	KUNIT_CASE(snapshot_timeout),
+	KUNIT_CASE_PARAM(wait_timeout, waiter_gen_params),
+	KUNIT_CASE_PARAM(passed, budget_gen_params),
+	KUNIT_CASE_PARAM(leaves_nothing, waiter_gen_params),
 	KUNIT_CASE_PARAM(wait_killed, waiter_gen_params),
-	KUNIT_CASE_PARAM(repeated, repeater_gen_params),
-	KUNIT_CASE(failed),
-	KUNIT_CASE(failed_late),
-	KUNIT_CASE(progress),
+	KUNIT_CASE_PARAM(repeated, budget_gen_params),
+	KUNIT_CASE(generation),
+	KUNIT_CASE(not_valid_in_walk),
+	KUNIT_CASE_PARAM(failed, waiter_gen_params),
+	KUNIT_CASE(no_array),
 	{ }
 };
 
