@@ -538,9 +538,11 @@ static void before_look(struct subject *s)
 
 	s->range.default_flags = 0;
 	hmm_kunit_event_begin(s->test, &event, current->mm, s->range.start, 1);
-	mmap_read_lock(current->mm);
-	KUNIT_EXPECT_EQ(s->test, -EBUSY, hmm_range_fault(&s->range));
-	mmap_read_unlock(current->mm);
+	if (IS_ENABLED(CONFIG_HMM_KUNIT_HAS_WAIT)) {
+		mmap_read_lock(current->mm);
+		KUNIT_EXPECT_EQ(s->test, -EBUSY, hmm_range_fault(&s->range));
+		mmap_read_unlock(current->mm);
+	}
 	hmm_kunit_event_end(&event);
 	s->range.default_flags = REQ_WRITE;
 }
@@ -757,13 +759,53 @@ static void registered_beside_event(struct kunit *test)
 	hmm_kunit_event_begin(test, &event, current->mm, s->range.start, 1);
 	late = subject(test, s->device, s->range.start, NPAGES);
 	KUNIT_EXPECT_FALSE(test, valid(late));
-	mmap_read_lock(current->mm);
-	ret = hmm_range_fault(&late->range);
-	mmap_read_unlock(current->mm);
-	KUNIT_EXPECT_EQ(test, -EBUSY, ret);
-	KUNIT_EXPECT_EQ(test, HMM_KUNIT_POISON, late->pfns[0]);
+	if (IS_ENABLED(CONFIG_HMM_KUNIT_HAS_WAIT)) {
+		mmap_read_lock(current->mm);
+		ret = hmm_range_fault(&late->range);
+		mmap_read_unlock(current->mm);
+		KUNIT_EXPECT_EQ(test, -EBUSY, ret);
+		KUNIT_EXPECT_EQ(test, HMM_KUNIT_POISON, late->pfns[0]);
+	}
 	hmm_kunit_event_end(&event);
 	fault_all(late, fault_unlocked);
+}
+
+/* A VMA that ends within a granule. Calls end, and each page is walked. */
+static void two_vmas(struct kunit *test)
+{
+	const struct fault *fault = test->param_value;
+	const unsigned long npages = 2 * HMM_STALE_BITS;
+	unsigned long addr = hmm_kunit_anon(test, npages), i;
+	struct subject *s;
+
+	hmm_kunit_needs_events(test);
+	for (i = 0; i < npages; i++)
+		hmm_kunit_write(test, addr + i * PAGE_SIZE, i);
+	hmm_kunit_madvise(test, addr, 3, MADV_DONTFORK);
+	s = subject(test, hmm_kunit_device_of(test, addr, npages), addr, npages);
+	fault_all(s, fault->fault);
+	hmm_kunit_event(test, current->mm, addr, npages);
+	KUNIT_EXPECT_EQ(test, 0, fault->fault(&s->range));
+	expect_looked_at(s, 0, npages);
+	plant(s);
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_snapshot(&s->range, 0));
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	expect_looked_at(s, 0, npages);
+}
+
+/* An event that has ended need not be waited for before the mmap lock is taken. */
+static void ended_event(struct kunit *test)
+{
+	struct subject *s = keeper(test);
+
+	hmm_kunit_needs_events(test);
+	fault_all(s, fault_locked);
+	hmm_kunit_event(test, current->mm, s->range.start + 3 * PAGE_SIZE, 1);
+	mmap_read_lock(current->mm);
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault(&s->range));
+	mmap_read_unlock(current->mm);
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	expect_looked_at(s, 3, 4);
 }
 
 /*
@@ -1093,6 +1135,8 @@ static struct kunit_case hmm_invalidate_cases[] = {
 	KUNIT_CASE(moved),
 	KUNIT_CASE(unregistered_in_release),
 	KUNIT_CASE(registered_beside_event),
+	KUNIT_CASE_PARAM(two_vmas, fault_gen_params),
+	KUNIT_CASE(ended_event),
 	KUNIT_CASE(granules),
 	KUNIT_CASE(two_ranges),
 	KUNIT_CASE_PARAM(next_event, fault_gen_params),
