@@ -368,6 +368,16 @@ static void repeated(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, waiter->wait(&s->range, hmm_deadline(TIMEOUT)));
 }
 
+static bool copy_begin(struct subject *s, unsigned long *generation)
+{
+	bool ret;
+
+	mutex_lock(&s->device->lock);
+	ret = hmm_range_copy_begin(&s->range, generation);
+	mutex_unlock(&s->device->lock);
+	return ret;
+}
+
 static bool copy_valid(struct subject *s, unsigned long generation)
 {
 	bool ret;
@@ -379,42 +389,38 @@ static bool copy_valid(struct subject *s, unsigned long generation)
 }
 
 /*
- * A copy of the array is true if the range is valid and has the generation that was read
- * when the copy began. Without the generation a copy of old pages passes for true.
+ * A copy of the array is true if the range is valid and has the generation that it had when
+ * the copy began. Without the generation a copy of old pages passes for true.
  */
-static void generation(struct kunit *test)
+static void copies(struct kunit *test)
 {
 	struct subject *s = subject(test);
 	struct hmm_range *range = &s->range;
-	unsigned long copied, was;
+	unsigned long copied, other;
 
 	hmm_kunit_needs_events(test);
+	KUNIT_EXPECT_FALSE(test, copy_begin(s, &copied));
 	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(range, 0));
-	KUNIT_EXPECT_TRUE(test, valid(s));
-	copied = hmm_range_generation(range);
+	KUNIT_EXPECT_TRUE(test, copy_begin(s, &copied));
 	/* A call that walks nothing changes nothing. */
 	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(range, 0));
-	KUNIT_EXPECT_EQ(test, copied, hmm_range_generation(range));
-
 	KUNIT_EXPECT_TRUE(test, copy_valid(s, copied));
 
 	/* Another thread has faulted a page again: the range is valid, and the copy is not. */
 	hmm_kunit_madvise(test, range->start, 1, MADV_DONTNEED);
-	KUNIT_EXPECT_FALSE(test, valid(s));
 	KUNIT_EXPECT_FALSE(test, copy_valid(s, copied));
-	KUNIT_EXPECT_EQ(test, copied, hmm_range_generation(range));
+	KUNIT_EXPECT_FALSE(test, copy_begin(s, &other));
 	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(range, 0));
 	KUNIT_EXPECT_TRUE(test, valid(s));
-	KUNIT_EXPECT_NE(test, copied, hmm_range_generation(range));
 	KUNIT_EXPECT_FALSE(test, copy_valid(s, copied));
 
 	/* So it is after each call that walks. */
-	was = hmm_range_generation(range);
+	KUNIT_EXPECT_TRUE(test, copy_begin(s, &copied));
 	KUNIT_EXPECT_EQ(test, 0, hmm_range_snapshot(range, 0));
-	KUNIT_EXPECT_NE(test, was, hmm_range_generation(range));
-	was = hmm_range_generation(range);
+	KUNIT_EXPECT_FALSE(test, copy_valid(s, copied));
+	KUNIT_EXPECT_TRUE(test, copy_begin(s, &copied));
 	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(range, 0));
-	KUNIT_EXPECT_NE(test, was, hmm_range_generation(range));
+	KUNIT_EXPECT_FALSE(test, copy_valid(s, copied));
 }
 
 /*
@@ -425,6 +431,7 @@ struct look {
 	struct subject *s;
 	unsigned long generation;
 	bool valid;
+	bool copy_valid;
 	bool looked;
 };
 
@@ -433,7 +440,7 @@ static void look_at_walk(void *data)
 	struct look *look = data;
 
 	look->valid = valid(look->s);
-	look->generation = hmm_range_generation(&look->s->range);
+	look->copy_valid = copy_valid(look->s, look->generation);
 	look->looked = true;
 }
 
@@ -442,7 +449,7 @@ static void not_valid_in_walk(struct kunit *test)
 	struct hmm_kunit_file *hf = hmm_kunit_file(test, NPAGES);
 	struct subject *s = kunit_kzalloc(test, sizeof(*s), GFP_KERNEL);
 	struct look look = { .s = s };
-	unsigned long addr, was;
+	unsigned long addr;
 
 	KUNIT_ASSERT_NOT_NULL(test, s);
 	hmm_kunit_file_fill(test, hf, 0, 1);
@@ -456,7 +463,7 @@ static void not_valid_in_walk(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, subject_unregister, s));
 	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(&s->range, 0));
 	KUNIT_EXPECT_TRUE(test, valid(s));
-	was = hmm_range_generation(&s->range);
+	KUNIT_EXPECT_TRUE(test, copy_begin(s, &look.generation));
 
 	hmm_kunit_madvise(test, addr + PAGE_SIZE, 1, MADV_DONTNEED);
 	hf->at = 1;
@@ -466,8 +473,9 @@ static void not_valid_in_walk(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(&s->range, 0));
 	KUNIT_EXPECT_TRUE(test, look.looked);
 	KUNIT_EXPECT_FALSE(test, look.valid);
-	KUNIT_EXPECT_NE(test, was, look.generation);
+	KUNIT_EXPECT_FALSE(test, look.copy_valid);
 	KUNIT_EXPECT_TRUE(test, valid(s));
+	KUNIT_EXPECT_FALSE(test, copy_valid(s, look.generation));
 }
 
 /* A range whose call has failed is not valid, whatever was before. */
@@ -525,7 +533,7 @@ static struct kunit_case hmm_range_cases[] = {
 	KUNIT_CASE_PARAM(leaves_nothing, waiter_gen_params),
 	KUNIT_CASE_PARAM(wait_killed, waiter_gen_params),
 	KUNIT_CASE_PARAM(repeated, budget_gen_params),
-	KUNIT_CASE(generation),
+	KUNIT_CASE(copies),
 	KUNIT_CASE(not_valid_in_walk),
 	KUNIT_CASE_PARAM(failed, waiter_gen_params),
 	KUNIT_CASE(no_array),
