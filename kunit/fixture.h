@@ -143,6 +143,9 @@ void hmm_kunit_fput_later(struct kunit *test, struct file *file);
 unsigned long hmm_kunit_anon(struct kunit *test, unsigned long npages);
 /* The same where the next fault maps a THP. */
 unsigned long hmm_kunit_thp(struct kunit *test, unsigned long npages);
+/* The same where it maps a folio of @order, which is smaller than that, if it can. */
+unsigned long hmm_kunit_mthp(struct kunit *test, unsigned long npages,
+			     unsigned int order);
 void hmm_kunit_allow_thp(struct kunit *test, unsigned long addr,
 			 unsigned long npages);
 /* Empty file, and private mapping, of @npages base pages in pages of hugetlbfs. */
@@ -243,10 +246,6 @@ static inline bool hmm_kunit_has_failed(void)
  * @file: the file
  * @map_pages: mappings made from now on map around a read fault
  * @nr_faults: calls of the fault handler
- * @mirror: if not NULL, of the whole mapping of the file: count its walks
- * @nr_walks: calls that are the first after a walk of @mirror's range, told by
- *	the array, in which the page before the one that is faulted has been
- *	filled in
  * @at: page offset where the handler does not just map the page; ULONG_MAX for
  *	each page in turn, from @first on
  * @first: next page for which it does so
@@ -257,8 +256,6 @@ static inline bool hmm_kunit_has_failed(void)
  * @sleep_ms: and how long it sleeps first, in milliseconds
  * @invalidate: and whether it first unmaps the page of the file at 0
  * @kill: and whether a fatal signal is pending from then on
- * @mark: and what it first stores as the first entry of the array of @mirror, if
- *	not 0: who then goes on from where the fault was leaves it there
  * @call: and what it first calls, given @data
  * @nr_tried: calls for @at with FAULT_FLAG_TRIED
  * @nr_tried_else: and for other pages
@@ -269,8 +266,6 @@ struct hmm_kunit_file {
 	struct file *file;
 	bool map_pages;
 	atomic_t nr_faults;
-	struct hmm_kunit_mirror *mirror;
-	unsigned int nr_walks;
 	pgoff_t at;
 	pgoff_t first;
 	unsigned int times;
@@ -278,7 +273,6 @@ struct hmm_kunit_file {
 	unsigned int sleep_ms;
 	bool invalidate;
 	bool kill;
-	unsigned long mark;
 	void (*call)(void *data);
 	void *data;
 	unsigned int nr_tried;

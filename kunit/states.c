@@ -223,7 +223,7 @@ void hmm_kunit_check_state(struct hmm_kunit_cell *cell,
 	nr_faults = hmm_kunit_nr_faults();
 	if (cell->waited_for)
 		kthread_run(leave_later, cell, "hmm_kunit_leave");
-	ret = call == CALL_SNAPSHOT ? hmm_range_snapshot(&mirror->range) :
+	ret = call == CALL_SNAPSHOT ? hmm_range_snapshot(&mirror->range, 0) :
 				 hmm_kunit_fault(mirror);
 	nr_faults = hmm_kunit_nr_faults() - nr_faults;
 	hmm_kunit_leaf(cell->addr, &after);
