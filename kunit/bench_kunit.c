@@ -30,13 +30,13 @@ static int range_fault_unlocked(struct hmm_kunit_mirror *mirror)
 	return hmm_range_fault_unlocked_timeout(&mirror->range, 0);
 }
 
-/* What it costs to @run with @data. */
+/* The cost of @run with @data */
 static u64 measure(struct kunit *test, int (*run)(void *data), void *data)
 {
 	u64 ns;
 	int ret;
 
-	/* What went before is written to the console, and freed, by others. */
+	/* Others still write to the console, and free memory, for what went before. */
 	msleep(200);
 
 	ns = ktime_get_ns();
@@ -103,8 +103,8 @@ static void snapshot(struct kunit *test, const char *what,
 }
 
 /*
- * What others need for the same memory: MADV_POPULATE_WRITE to fault it, and
- * pin_user_pages_fast() to look up what is there. They have an array of pages.
+ * Others do the same for this memory: MADV_POPULATE_WRITE faults it, and
+ * pin_user_pages_fast() looks up its pages. These have an array of pages.
  */
 #ifdef MODULE
 static void peers(struct kunit *test, const char *populated, const char *pinned,
@@ -411,8 +411,8 @@ static void refault_1g(struct kunit *test)
 }
 
 /*
- * Each fault is an event for the range itself. The least of five, as what the page
- * allocator does depends on what was there before.
+ * Each fault is an event for the range itself. The least of five, as the work of the
+ * page allocator depends on its state.
  */
 static void cow_unlocked(struct kunit *test, const char *what, unsigned long npages)
 {
@@ -465,14 +465,19 @@ static void free_bitmap(void *data)
  * stored again, in permille. The pages for a number of pages are those for a smaller
  * number, and others. All of them are the zero page.
  */
-static void again(struct kunit *test, const char *size, bool aligned, unsigned long npages)
+static void walked_again(struct kunit *test, const char *size, bool aligned, unsigned long npages)
 {
 	static const unsigned int numbers[] = { 1, 8, 9, 16, 64, 512 };
-	unsigned long addr = hmm_kunit_anon(test, npages + 1) + (aligned ? 0 : PAGE_SIZE);
-	struct keeper *k = keeper(test, addr, npages, REQ_READ);
-	unsigned long *pfns = keeper_range(k)->hmm_pfns;
-	unsigned long *chosen = bitmap_zalloc(npages, GFP_KERNEL);
+	unsigned long addr, *pfns, *chosen;
+	struct keeper *k;
 
+	hmm_kunit_needs_events(test);
+	if (totalram_pages() < npages)
+		kunit_skip(test, "not enough memory");
+	addr = hmm_kunit_anon(test, npages + 1) + (aligned ? 0 : PAGE_SIZE);
+	k = keeper(test, addr, npages, REQ_READ);
+	pfns = keeper_range(k)->hmm_pfns;
+	chosen = bitmap_zalloc(npages, GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, chosen);
 	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, free_bitmap, chosen));
 	KUNIT_ASSERT_EQ(test, 0, keeper_fault(k));
@@ -508,20 +513,20 @@ static void again(struct kunit *test, const char *size, bool aligned, unsigned l
 
 static void again_2m(struct kunit *test)
 {
-	again(test, "2M", true, SZ_2M / PAGE_SIZE);
-	again(test, "2M", false, SZ_2M / PAGE_SIZE);
+	walked_again(test, "2M", true, SZ_2M / PAGE_SIZE);
+	walked_again(test, "2M", false, SZ_2M / PAGE_SIZE);
 }
 
 static void again_64m(struct kunit *test)
 {
-	again(test, "64M", true, SZ_64M / PAGE_SIZE);
-	again(test, "64M", false, SZ_64M / PAGE_SIZE);
+	walked_again(test, "64M", true, SZ_64M / PAGE_SIZE);
+	walked_again(test, "64M", false, SZ_64M / PAGE_SIZE);
 }
 
 static void again_1g(struct kunit *test)
 {
-	again(test, "1G", true, SZ_1G / PAGE_SIZE);
-	again(test, "1G", false, SZ_1G / PAGE_SIZE);
+	walked_again(test, "1G", true, SZ_1G / PAGE_SIZE);
+	walked_again(test, "1G", false, SZ_1G / PAGE_SIZE);
 }
 
 /* A page goes away. The least of five */
@@ -612,7 +617,7 @@ static void event_mirror(struct kunit *test)
 /*
  * Memory that is there is mapped for a device behind an IOMMU, and unmapped: as a range,
  * if HMM can, and page by page. How often the IOMMU is told to map something, and to
- * forget what it has cached, is counted apart, for counting takes its time too.
+ * flush its caches, is counted apart, for counting takes its time too.
  */
 struct dma {
 	struct device *dev;

@@ -24,7 +24,7 @@
 #include "fixture.h"
 #endif
 
-/* What a driver asks for at once. */
+/* Pages that a driver asks for at once */
 #define NPAGES 16
 
 static int range_fault_unlocked(struct hmm_kunit_mirror *mirror)
@@ -32,7 +32,7 @@ static int range_fault_unlocked(struct hmm_kunit_mirror *mirror)
 	return hmm_range_fault_unlocked_timeout(&mirror->range, 0);
 }
 
-/* What HMM is measured by: the same, by the CPU. */
+/* The same by the CPU, to which HMM is compared */
 static int cpu_fault(struct hmm_kunit_mirror *mirror)
 {
 	unsigned long zero = 0, addr;
@@ -101,7 +101,7 @@ static void mmap_locks(struct kunit *test)
 struct mapper {
 	struct mm_struct *mm;
 	void (*change)(struct mapper *mapper);
-	unsigned long addr;	/* of what @change changes, if that stays */
+	unsigned long addr;	/* of the memory that @change changes, if it stays */
 	struct completion done;
 	bool stop;
 	unsigned long nr;
@@ -168,7 +168,7 @@ static int compare(const void *a, const void *b)
 }
 
 /*
- * What is cold has never been there, for as long as possible: who takes it away invalidates
+ * Cold pages have never been there, for as long as possible: to take them away invalidates
  * the range, and an invalidation does not end before all others of the process that have
  * begun meanwhile.
  */
@@ -255,7 +255,7 @@ static void beside_writer(struct kunit *test)
 
 	mirror = hmm_kunit_mirror(test, addr, COLD_PAGES, REQ_WRITE);
 	hmm_kunit_write(test, addr + COLD_PAGES * PAGE_SIZE, 0);
-	/* What the guest has never touched costs the host a fault, too. */
+	/* Memory that the guest has never touched costs the host a fault, too. */
 	KUNIT_ASSERT_EQ(test, 0, range_fault_unlocked(mirror));
 	report_times(test, "", mirror, addr);
 	report_time(test, "ns, CPU fault", cpu_fault, mirror, addr);

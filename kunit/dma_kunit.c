@@ -25,7 +25,7 @@
 #define TABLE HMM_KUNIT_TABLE
 #define NPAGES (2 * TABLE)
 
-/* Whether what the device accesses is translated. */
+/* Whether addresses of the device are translated. */
 static bool has_iommu(struct device *dev)
 {
 	struct iommu_domain *domain = dev ? iommu_get_domain_for_dev(dev) : NULL;
@@ -48,7 +48,7 @@ static phys_addr_t translate(struct device *dev, dma_addr_t addr)
  * @range: of all of it, with an array
  * @start: of the memory, which has @npages
  * @generations: how often each page has been unmapped
- * @nr_stale: entries that were not what the page tables of the CPU had, or were still
+ * @nr_stale: entries that differed from the page tables of the CPU, or were still
  *	translated after they had been unmapped
  */
 struct subject {
@@ -217,7 +217,7 @@ static size_t nr_mapped(const struct subject *s)
 	return nr;
 }
 
-/* Pages [first, first + nr) are mapped, and to what the CPU has. */
+/* Pages [first, first + nr) are mapped, to the same memory as for the CPU. */
 static void expect_mapped(struct subject *s, unsigned long first, unsigned long nr)
 {
 	struct hmm_kunit_leaf leaf;
@@ -302,7 +302,7 @@ static const struct memory memories[] = {
 
 KUNIT_ARRAY_PARAM_DESC(memory, memories, name);
 
-/* What the device reads and writes: the first, the middle and the last page of each 2M. */
+/* The device reads and writes the first, the middle and the last page of each 2M. */
 static const unsigned long looked_at[] = {
 	0, TABLE / 2, TABLE - 1, TABLE, TABLE + TABLE / 2, NPAGES - 1,
 };
@@ -355,14 +355,14 @@ static void map(struct kunit *test)
 		unsigned long page = looked_at[i];
 		u64 __user *user = (u64 __user *)(addr + page * PAGE_SIZE);
 
-		/* What the CPU writes the device reads. */
+		/* The device reads what the CPU writes. */
 		fill(data, i << 20);
 		KUNIT_ASSERT_EQ(test, 0, copy_to_user(user, data, HMM_KUNIT_EDU_BYTES));
 		memset(data, 0, HMM_KUNIT_EDU_BYTES);
 		hmm_kunit_edu_read(test, dma_addr(s, page), data);
 		KUNIT_EXPECT_TRUE(test, is_filled(data, i << 20));
 
-		/* What the device writes the CPU reads. */
+		/* The CPU reads what the device writes. */
 		fill(data, ~0ull << 30 | i << 20);
 		hmm_kunit_edu_write(test, dma_addr(s, page), data);
 		memset(data, 0, HMM_KUNIT_EDU_BYTES);
@@ -372,7 +372,7 @@ static void map(struct kunit *test)
 		pages[i] = keep(s, page);
 		addrs[i] = dma_addr(s, page);
 	}
-	/* Nothing of that has changed what is mapped. */
+	/* None of that has changed the mapping. */
 	expect_mapped(s, 0, NPAGES);
 
 	hmm_kunit_madvise(test, addr, NPAGES, MADV_DONTNEED);
@@ -394,7 +394,7 @@ static void map(struct kunit *test)
 	KUNIT_EXPECT_GT(test, hmm_kunit_edu_nr_blocked(), blocked);
 }
 
-/* What is taken away of a huge page takes away all of it; and it comes again. */
+/* A huge page is unmapped as a whole when a part of it is, and can be mapped again. */
 static void unmap_part(struct kunit *test)
 {
 	const struct memory *memory = test->param_value;
@@ -426,7 +426,7 @@ static void unmap_part(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, start, addr + first * PAGE_SIZE);
 		KUNIT_EXPECT_EQ(test, end, addr + last * PAGE_SIZE);
 	}
-	/* What is not in the map. */
+	/* Memory that is not in the map */
 	unmap(s, 0, addr);
 	unmap(s, addr + NPAGES * PAGE_SIZE, ULONG_MAX);
 	unmap(s, addr + PAGE_SIZE, addr);
@@ -476,13 +476,13 @@ static void upgrade(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, s->map.pfn_list[1], entry | HMM_PFN_WRITE);
 	KUNIT_EXPECT_EQ(test, dma_addr(s, 1), before);
 
-	/* Who only wants to read takes nothing away. */
+	/* A call that only wants to read leaves pages writable. */
 	s->range.default_flags = REQ_READ;
 	KUNIT_EXPECT_EQ(test, 0, subject_map(s));
 	KUNIT_EXPECT_EQ(test, s->map.pfn_list[1], entry | HMM_PFN_WRITE);
 }
 
-/* A range with holes: what is not there stays unmapped. */
+/* A range with holes: missing pages stay unmapped. */
 static void holes(struct kunit *test)
 {
 	unsigned long addr = hmm_kunit_anon(test, NPAGES);
@@ -502,7 +502,7 @@ static void holes(struct kunit *test)
 	expect_mapped(s, 0, NPAGES);
 }
 
-/* Without a device the map says what was found, until it is invalidated. */
+/* Without a device the map has the entries of the range, until they are invalidated. */
 static void no_device(struct kunit *test)
 {
 	unsigned long addr = hmm_kunit_anon(test, NPAGES);
@@ -616,7 +616,7 @@ static int map_behind(struct subject *s, unsigned long kept, unsigned long nr)
 	int ret;
 
 	KUNIT_EXPECT_EQ(s->test, 0, map_pages(s, kept, nr));
-	/* The DMA API warns of what the device cannot reach. */
+	/* The DMA API warns of memory that the device cannot reach. */
 	kunit_warning_suppress(s->test)
 		ret = subject_map(s);
 	return ret;
@@ -624,7 +624,7 @@ static int map_behind(struct subject *s, unsigned long kept, unsigned long nr)
 
 /* Something is at the page where it is to be mapped. */
 static int map_to_taken(struct subject *s, unsigned long page, unsigned long kept,
-			   unsigned long nr)
+			unsigned long nr)
 {
 	struct iommu_domain *domain = iommu_get_domain_for_dev(s->dev);
 	dma_addr_t addr = s->map.state.addr + s->map.bias + page * PAGE_SIZE;
@@ -639,7 +639,7 @@ static int map_to_taken(struct subject *s, unsigned long page, unsigned long kep
 
 /* The device cannot reach it. */
 static int map_out_of_reach(struct subject *s, unsigned long page, unsigned long kept,
-			       unsigned long nr)
+			    unsigned long nr)
 {
 	u64 mask = *s->dev->dma_mask;
 	int ret;
@@ -783,7 +783,7 @@ static void not_confirmed(struct kunit *test)
 	expect_mapped(s, 0, NPAGES);
 }
 
-/* Who is killed does not wait for the lock of the driver any longer. */
+/* A thread that is killed does not wait for the lock of the driver any longer. */
 static void killed(struct kunit *test)
 {
 	struct subject *s = subject(test, hmm_kunit_anon(test, NPAGES), NPAGES, REQ_WRITE);
@@ -800,7 +800,7 @@ static void killed(struct kunit *test)
 	expect_mapped(s, 0, NPAGES);
 }
 
-/* A page of what is mapped has become another, though nobody has unmapped it. */
+/* A page that is mapped has become another, though nobody has unmapped it. */
 static void changed(struct kunit *test)
 {
 	unsigned long addr = hmm_kunit_anon(test, NPAGES);
@@ -820,7 +820,7 @@ static void changed(struct kunit *test)
 
 /*
  * One page cannot be mapped: to the IOMMU because something is there, or because the
- * device cannot reach it. What was mapped before stays, and nothing else is.
+ * device cannot reach it. Pages that were mapped before stay, and no others are.
  */
 static void link_fails(struct kunit *test)
 {
@@ -930,7 +930,7 @@ static void huge_entries(struct kunit *test, size_t size)
 			KUNIT_EXPECT_EQ(test, translate(s->dev, dma_addr(s, i) + at),
 					PFN_PHYS(leaf.pfn) + at);
 	}
-	/* What is taken away is a page of the second, and so all of that. */
+	/* A page of the second huge page is unmapped, and so all of that. */
 	unmap(s, addr + PMD_SIZE + PAGE_SIZE, addr + PMD_SIZE + 2 * PAGE_SIZE);
 	expect_unmapped(s, nr, nr);
 	for (unsigned int i = 0; i < nr; i++)
@@ -951,7 +951,7 @@ static void entries_64k(struct kunit *test)
 }
 
 #ifdef CONFIG_HMM_KUNIT_HAS_DMA_PFN
-/* Who maps entry by entry, and who maps ranges, may be the same. */
+/* A driver may map both by entries and by ranges. */
 static void by_pages(struct kunit *test)
 {
 	const struct memory *memory = test->param_value;
@@ -983,7 +983,7 @@ static void by_pages(struct kunit *test)
 
 	mutex_unlock(&s->lock);
 
-	/* What is missing comes with the range, and goes with the leaf. */
+	/* Missing entries come with the range, and go with the leaf. */
 	KUNIT_EXPECT_EQ(test, 0, subject_map(s));
 	mutex_lock(&s->lock);
 	for (i = 0; i < NPAGES; i++)
@@ -993,7 +993,7 @@ static void by_pages(struct kunit *test)
 	unmap(s, addr, addr + PAGE_SIZE);
 	expect_unmapped(s, 0, memory->leaf);
 
-	/* A page of what was mapped as a whole cannot be unmapped by itself. */
+	/* A page of a leaf that was mapped as a whole cannot be unmapped by itself. */
 	subject_unmap(s);
 	KUNIT_EXPECT_EQ(test, 0, subject_map(s));
 	kunit_warning_suppress(test) {
@@ -1139,9 +1139,9 @@ static void storm_access(struct subject *s, unsigned long page, u64 *data,
 }
 
 /*
- * A thread takes pages away while others are mapped, and accessed by the device. What is
- * mapped is what the CPU has, at any time; and what the device reads or writes is what is
- * there, for as long as it is mapped.
+ * A thread takes pages away while others are mapped, and accessed by the device. At any
+ * time the mapped pages are those of the CPU; and the device reads and writes these, for
+ * as long as they are mapped.
  */
 static void storm(struct kunit *test)
 {
@@ -1164,7 +1164,7 @@ static void storm(struct kunit *test)
 			KUNIT_EXPECT_TRUE(test, ret == -EBUSY || ret == -ENOMEM);
 			continue;
 		}
-		/* Callbacks wait for the lock: what is mapped is still what the CPU has. */
+		/* Callbacks wait for the lock: mapped pages are still those of the CPU. */
 		mutex_lock(&s->lock);
 		for (unsigned long i = 0; i < NPAGES; i++) {
 			unsigned long entry = s->map.pfn_list[i];
@@ -1187,7 +1187,7 @@ static void storm(struct kunit *test)
 		   rounds, storm.read, storm.written, storm.blocked);
 }
 
-/* What the IOMMU is told: once for each leaf, and once for all that is unmapped. */
+/* Calls of the IOMMU driver: one for each leaf, and one for all that is unmapped. */
 static void expect_counts(struct kunit *test, const char *what,
 			  const struct hmm_kunit_edu_counts *counts, unsigned long maps,
 			  unsigned long unmaps, unsigned long flushes)
@@ -1205,7 +1205,7 @@ static void counts(struct kunit *test)
 	struct hmm_kunit_edu_counts counts;
 	unsigned long i;
 
-	/* Page tables that who had the space before has left there go, or stay. */
+	/* Page tables that are left there from before go, or stay. */
 	KUNIT_ASSERT_EQ(test, 0, subject_map(s));
 	subject_unmap(s);
 
@@ -1233,7 +1233,7 @@ static void counts(struct kunit *test)
 	i = memory->leaf > 1 ? 1 : 2;
 	expect_counts(test, "unmap with a hole", &counts, 0, i, i);
 
-	/* What is missing on both sides of what is there. */
+	/* Pages are missing on both sides of those that are mapped. */
 	KUNIT_EXPECT_EQ(test, 0, subject_map(s));
 	unmap(s, addr, addr + PAGE_SIZE);
 	if (memory->leaf == 1)

@@ -219,7 +219,7 @@ static void guard_page(struct kunit *test)
 				    "page %lu", i);
 }
 
-/* What may not be accessed is refused, and nothing of it is faulted. */
+/* Pages that may not be accessed are refused, and none of them is faulted. */
 static void no_access(struct kunit *test)
 {
 	unsigned long addr = hmm_kunit_anon(test, 3 * TABLE), before;
@@ -552,7 +552,7 @@ static void file_private(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, atomic_read(&hf->nr_faults), TABLE);
 }
 
-/* What the handler says of a page in the middle is what the caller gets. */
+/* The caller gets the error that the handler returns for a page in the middle. */
 static const struct failure {
 	const char *name;
 	vm_fault_t fault;
@@ -688,11 +688,12 @@ static void free_table(void *data)
 static void file_table_freed(struct kunit *test)
 {
 	struct hmm_kunit_file *hf = hmm_kunit_file(test, TABLE);
-	struct table table = { .mm = current->mm };
+	struct table table = {};
 	struct hmm_kunit_mirror *mirror;
 
 	hmm_kunit_file_fill(test, hf, 0, TAG);
 	table.addr = hmm_kunit_file_map(test, hf, MAP_SHARED);
+	table.mm = current->mm;
 	init_completion(&table.done);
 	hf->at = 100;
 	hf->times = 1;
@@ -1015,7 +1016,7 @@ static void several_vmas(struct kunit *test)
 static const struct injected {
 	const char *name;
 	bool shared;
-	/* At least: a page for each fault, and for what is not shared a table. */
+	/* At least: a page for each fault, and a table unless the pages are shared */
 	unsigned int nr_allocations;
 } out_of_memory_params[] = {
 	{ "cold", false, 1 + 3 },

@@ -92,7 +92,7 @@ struct hmm_kunit_mirror *hmm_kunit_mirror_of(struct kunit *test,
 	return mirror;
 }
 
-/* What a driver does: hmm_range_fault() until the result is valid, or an error. */
+/* As a driver: hmm_range_fault() until the result is valid, or an error. */
 int hmm_kunit_fault(struct hmm_kunit_mirror *mirror)
 {
 	struct hmm_range *range = &mirror->range;

@@ -52,7 +52,7 @@ static int writer_thread(void *data)
 	return 0;
 }
 
-/* @writer says what it does, if anything, besides holding the lock of @mm. */
+/* Start a thread that holds the mmap lock of @mm, and does what @writer says. */
 static void writer_start(struct kunit *test, struct writer *writer, struct mm_struct *mm)
 {
 	writer->mm = mm;
@@ -210,7 +210,7 @@ static void large_vma(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, nr_wrong);
 }
 
-/* What may not be read is an error, and the mmap lock decides about it. */
+/* Memory that may not be read is an error, which is found under the mmap lock. */
 static void unreadable(struct kunit *test)
 {
 	const struct call *call = test->param_value;
@@ -327,7 +327,7 @@ static const struct memory {
 
 KUNIT_ARRAY_PARAM_DESC(memory, memory_params, name);
 
-/* Under the mmap lock huge pages are what they are: behind them is a PROT_NONE VMA. */
+/* Under the mmap lock pages have the same order: behind them is a PROT_NONE VMA. */
 static void snapshot_mmap_lock(struct kunit *test)
 {
 	const struct memory *memory = test->param_value;
@@ -388,7 +388,7 @@ static void cold_cow(struct kunit *test)
 }
 #endif
 
-/* What the OOM killer has taken is not there, whichever lock says so. */
+/* Memory that the OOM killer has taken is not there, under either lock. */
 static void oom_reaped(struct kunit *test)
 {
 	const struct call *call = test->param_value;
@@ -409,7 +409,7 @@ static void oom_reaped(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, rwsem_is_locked(&mm->mmap_lock));
 }
 
-/* Who is killed does not wait for it any longer. */
+/* A thread that is killed does not wait for the mmap lock any longer. */
 static void killed(struct kunit *test)
 {
 	const struct call *call = test->param_value;
@@ -461,7 +461,7 @@ static void mmap_lock(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, users, atomic_read(&current->mm->mm_users));
 }
 
-/* Who holds it keeps the memory of a process that exits; who comes later has none. */
+/* The lock keeps the memory of a process that exits; it cannot be taken later. */
 static void mmap_lock_exit(struct kunit *test)
 {
 	struct hmm_kunit_device *device = hmm_kunit_device(test);
@@ -485,8 +485,8 @@ static void mmap_lock_exit(struct kunit *test)
 
 /*
  * A thread faults memory of a process that exits meanwhile, under a lock that the
- * driver also takes when it is told of the exit. So it must not be who brings the
- * exit about, even if it has the last reference to the memory.
+ * driver also takes when it is told of the exit. So the thread must not tear the memory
+ * down itself, even if it has the last reference to it.
  */
 struct exit {
 	struct mmu_notifier notifier;
@@ -525,7 +525,7 @@ static void exit_fault(struct exit *exit)
 			exit->nr_valid++;
 		mutex_unlock(&exit->device->lock);
 		mutex_unlock(&exit->lock);
-		/* For a while only, so that who exits gets to run. */
+		/* For a while only, so that the process gets to exit. */
 		if (++nr % 8 == 0)
 			usleep_range(1, 20);
 	} while (!exit->ret);
@@ -575,7 +575,7 @@ static void fault_while_exiting(struct kunit *test)
 		struct hmm_kunit_device *device = hmm_kunit_device(test);
 		struct mm_struct *mm = hmm_kunit_fork(test);
 
-		/* Who waits for the case to end may do so for long. */
+		/* The thread that waits for the case to end may wait for long. */
 		reset_hung_task_detector();
 		exit->device = device;
 		if (mmu_notifier_register(&exit->notifier, mm) ||

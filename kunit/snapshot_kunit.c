@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Suite hmm_snapshot: what is reported of each state of an entry.
+ * Suite hmm_snapshot: how each state of an entry is reported.
  *
  * The table, as states.h describes it, for PTEs, PMDs and PUDs. Not in it,
  * because the kernel makes no such entry: swap, markers, poison and
@@ -488,7 +488,7 @@ HMM_KUNIT_STATE_CASES(pud);
 
 #endif /* CONFIG_TRANSPARENT_HUGEPAGE */
 
-/* hmm_range_snapshot() itself: what it refuses, and what it promises. */
+/* hmm_range_snapshot() itself: ranges that it refuses, and its promises */
 
 static void bad_ranges(struct kunit *test)
 {
@@ -525,7 +525,7 @@ static void bad_ranges(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(range, 0), 0);
 }
 
-/* What the array held before, and what the range asks for, make no difference. */
+/* The contents of the array before, and requests of the range, make no difference. */
 static void output_only(struct kunit *test)
 {
 	unsigned long addr = hmm_kunit_anon(test, TABLE), before;
@@ -547,7 +547,7 @@ static void output_only(struct kunit *test)
 		KUNIT_ASSERT_EQ(test, mirror->range.hmm_pfns[i], 0);
 }
 
-/* The sequence is the one before the walk: what is unmapped later is noticed. */
+/* The sequence is the one before the walk: an unmap that comes later is noticed. */
 static void sequence(struct kunit *test)
 {
 	unsigned long addr = hmm_kunit_anon(test, TABLE);
