@@ -617,7 +617,7 @@ static void file_no_progress_invalidated(struct kunit *test)
 	hmm_kunit_file_fill(test, hf, 0, TAG);
 	addr = hmm_kunit_file_map(test, hf, MAP_SHARED);
 	hf->at = 0;
-	hf->times = UINT_MAX;
+	hf->times = 20 * HMM_KUNIT_MAX_ROUNDS;
 	hf->ret = VM_FAULT_NOPAGE;
 	hf->invalidate = true;
 	fill(test, addr + PAGE_SIZE, TABLE - 1, &none);
