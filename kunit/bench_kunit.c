@@ -2,10 +2,10 @@
 /*
  * Suite hmm_bench: what hmm_range_fault() costs.
  *
- * Each case prints lines "bench: WHAT: NANOSECONDS", for each page of the range, or for
- * a call where WHAT says so. They mean something where virtual time counts instructions,
+ * Each case prints lines "bench: NAME: NANOSECONDS", for each page of the range, or for
+ * a call where NAME says so. They mean something where virtual time counts instructions,
  * one a nanosecond, as it does under scripts/bench; elsewhere the suite only shows that
- * it runs.
+ * it runs. Lines "bench: again, ..." have permille instead.
  */
 #include <linux/delay.h>
 #include <linux/hmm-dma.h>
@@ -13,6 +13,7 @@
 #include <linux/math64.h>
 #include <linux/mman.h>
 #include <linux/pci-p2pdma.h>
+#include <linux/prandom.h>
 #include <linux/sizes.h>
 
 #include "edu.h"
@@ -29,13 +30,13 @@ static int range_fault_unlocked(struct hmm_kunit_mirror *mirror)
 	return hmm_range_fault_unlocked_timeout(&mirror->range, 0);
 }
 
-/* What it costs to @run with @data. */
+/* The cost of @run with @data */
 static u64 measure(struct kunit *test, int (*run)(void *data), void *data)
 {
 	u64 ns;
 	int ret;
 
-	/* What went before is written to the console, and freed, by others. */
+	/* Others still write to the console, and free memory, for what went before. */
 	msleep(200);
 
 	ns = ktime_get_ns();
@@ -102,8 +103,8 @@ static void snapshot(struct kunit *test, const char *what,
 }
 
 /*
- * What others need for the same memory: MADV_POPULATE_WRITE to fault it, and
- * pin_user_pages_fast() to look up what is there. They have an array of pages.
+ * Others do the same for this memory: MADV_POPULATE_WRITE faults it, and
+ * pin_user_pages_fast() looks up its pages. These have an array of pages.
  */
 #ifdef MODULE
 static void peers(struct kunit *test, const char *populated, const char *pinned,
@@ -286,14 +287,13 @@ static void one_hole(struct kunit *test)
 }
 
 /*
- * A driver that faults a range until it is valid, and keeps what can be kept: all that
- * it has found, if HMM has an idea of that.
+ * A driver that faults a range until it is valid, and keeps the array from one fault to
+ * the next: HMM knows which pages of a registered range are stale.
  */
 #ifdef CONFIG_HMM_KUNIT_HAS_RANGE
 struct keeper {
 	struct hmm_kunit_device *device;
 	struct hmm_range range;
-	struct hmm_record record;
 };
 
 static void keeper_end(void *data)
@@ -302,35 +302,37 @@ static void keeper_end(void *data)
 }
 
 static struct keeper *keeper(struct kunit *test, unsigned long addr, unsigned long npages,
-			     bool keep)
+			     unsigned long flags)
 {
 	struct keeper *keeper = kunit_kzalloc(test, sizeof(*keeper), GFP_KERNEL);
+	struct hmm_kunit_mirror *mirror;
 
 	KUNIT_ASSERT_NOT_NULL(test, keeper);
-	/* Only for its array. */
-	keeper->range = hmm_kunit_mirror(test, addr, npages, REQ_WRITE)->range;
+	/* Only for its array */
+	mirror = hmm_kunit_mirror(test, addr, npages, flags);
+	keeper->range.start = mirror->range.start;
+	keeper->range.end = mirror->range.end;
+	keeper->range.hmm_pfns = mirror->range.hmm_pfns;
+	keeper->range.default_flags = flags;
 	keeper->device = hmm_kunit_device_of(test, addr, npages);
-	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(&keeper->range, &keeper->device->mirror,
-						    keep ? &keeper->record : NULL));
+	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(&keeper->range, &keeper->device->mirror));
 	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, keeper_end, keeper));
 	return keeper;
 }
 
-static int keeper_fault(void *data)
+static struct hmm_range *keeper_range(struct keeper *keeper)
 {
-	struct keeper *keeper = data;
-	bool valid;
-	int ret;
+	return &keeper->range;
+}
 
-	do {
-		ret = hmm_range_fault_unlocked_timeout(&keeper->range, 0);
-		if (ret)
-			return ret;
-		mutex_lock(&keeper->device->lock);
-		valid = hmm_range_valid(&keeper->range);
-		mutex_unlock(&keeper->device->lock);
-	} while (!valid);
-	return 0;
+static bool keeper_valid(struct keeper *keeper)
+{
+	bool valid;
+
+	mutex_lock(&keeper->device->lock);
+	valid = hmm_range_valid(&keeper->range);
+	mutex_unlock(&keeper->device->lock);
+	return valid;
 }
 #else
 struct keeper {
@@ -338,33 +340,44 @@ struct keeper {
 };
 
 static struct keeper *keeper(struct kunit *test, unsigned long addr, unsigned long npages,
-			     bool keep)
+			     unsigned long flags)
 {
 	struct keeper *keeper = kunit_kzalloc(test, sizeof(*keeper), GFP_KERNEL);
 
 	KUNIT_ASSERT_NOT_NULL(test, keeper);
-	keeper->mirror = hmm_kunit_mirror(test, addr, npages, REQ_WRITE);
+	keeper->mirror = hmm_kunit_mirror(test, addr, npages, flags);
 	return keeper;
 }
 
-static int keeper_fault(void *data)
+static struct hmm_range *keeper_range(struct keeper *keeper)
 {
-	struct hmm_kunit_mirror *mirror = ((struct keeper *)data)->mirror;
+	return &keeper->mirror->range;
+}
+
+static bool keeper_valid(struct keeper *keeper)
+{
+	struct hmm_kunit_mirror *mirror = keeper->mirror;
 	struct hmm_range *range = &mirror->range;
 	bool valid;
+
+	spin_lock(&mirror->lock);
+	valid = !mmu_interval_read_retry(range->notifier, range->notifier_seq);
+	spin_unlock(&mirror->lock);
+	return valid;
+}
+#endif
+
+static int keeper_fault(void *data)
+{
 	int ret;
 
 	do {
-		ret = hmm_range_fault_unlocked_timeout(range, 0);
+		ret = hmm_range_fault_unlocked_timeout(keeper_range(data), 0);
 		if (ret)
 			return ret;
-		spin_lock(&mirror->lock);
-		valid = !mmu_interval_read_retry(range->notifier, range->notifier_seq);
-		spin_unlock(&mirror->lock);
-	} while (!valid);
+	} while (!keeper_valid(data));
 	return 0;
 }
-#endif
 
 /* A page in the middle has gone. */
 static void refault(struct kunit *test, const char *what, unsigned long npages)
@@ -376,7 +389,7 @@ static void refault(struct kunit *test, const char *what, unsigned long npages)
 	if (totalram_pages() < 2 * npages)
 		kunit_skip(test, "not enough memory");
 	addr = hmm_kunit_anon(test, npages);
-	k = keeper(test, addr, npages, true);
+	k = keeper(test, addr, npages, REQ_WRITE);
 	KUNIT_ASSERT_EQ(test, 0, keeper_fault(k));
 	hmm_kunit_madvise(test, addr + npages / 2 * PAGE_SIZE, 1, MADV_DONTNEED);
 	report_npages(test, what, keeper_fault, k, 1);
@@ -398,8 +411,8 @@ static void refault_1g(struct kunit *test)
 }
 
 /*
- * Each fault is an event for the range itself. The least of five, as what the page
- * allocator does depends on what was there before.
+ * Each fault is an event for the range itself. The least of five, as the work of the
+ * page allocator depends on its state.
  */
 static void cow_unlocked(struct kunit *test, const char *what, unsigned long npages)
 {
@@ -411,7 +424,7 @@ static void cow_unlocked(struct kunit *test, const char *what, unsigned long npa
 		for (unsigned long i = 0; i < npages; i++)
 			KUNIT_ASSERT_EQ(test, hmm_kunit_read(test, addr + i * PAGE_SIZE), 0);
 		least = min(least, measure(test, keeper_fault,
-					   keeper(test, addr, npages, true)));
+					   keeper(test, addr, npages, REQ_WRITE)));
 	}
 	print(test, what, least, npages);
 }
@@ -426,7 +439,7 @@ static void cow_32_tables(struct kunit *test)
 	cow_unlocked(test, "COW in 32 page tables, unlocked", 32 * HMM_KUNIT_TABLE);
 }
 
-/* All is there, and nothing happens to it: with a mirror, and without. */
+/* All is there, and nothing happens to it: a range that is not kept, and one that is. */
 static void present(struct kunit *test)
 {
 	const unsigned long npages = HMM_KUNIT_TABLE;
@@ -437,20 +450,179 @@ static void present(struct kunit *test)
 
 	KUNIT_ASSERT_EQ(test, 0, range_fault_unlocked(mirror));
 	report_npages(test, "512 pages are there, a call", run_mirror, &run, 1);
-	k = keeper(test, addr, npages, false);
+	k = keeper(test, addr, npages, REQ_WRITE);
 	KUNIT_ASSERT_EQ(test, 0, keeper_fault(k));
-	report_npages(test, "the same, in a mirror, a call", keeper_fault, k, 1);
+	report_npages(test, "the same, kept, a call", keeper_fault, k, 1);
 }
+
+static void free_bitmap(void *data)
+{
+	bitmap_free(data);
+}
+
+/*
+ * Random single pages of a range have been invalidated: the share of its entries that is
+ * stored again, in permille. The pages for a number of pages are those for a smaller
+ * number, and others. All of them are the zero page.
+ */
+static void walked_again(struct kunit *test, const char *size, bool aligned, unsigned long npages)
+{
+	static const unsigned int numbers[] = { 1, 8, 9, 16, 64, 512 };
+	unsigned long addr, *pfns, *chosen;
+	struct keeper *k;
+
+	hmm_kunit_needs_events(test);
+	if (totalram_pages() < npages)
+		kunit_skip(test, "not enough memory");
+	addr = hmm_kunit_anon(test, npages + 1) + (aligned ? 0 : PAGE_SIZE);
+	k = keeper(test, addr, npages, REQ_READ);
+	pfns = keeper_range(k)->hmm_pfns;
+	chosen = bitmap_zalloc(npages, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, chosen);
+	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, free_bitmap, chosen));
+	KUNIT_ASSERT_EQ(test, 0, keeper_fault(k));
+	for (unsigned int n = 0; n < ARRAY_SIZE(numbers); n++) {
+		struct rnd_state state;
+		u64 nr_stored = 0;
+		unsigned long i;
+
+		prandom_seed_state(&state, 1);
+		bitmap_zero(chosen, npages);
+		for (unsigned int nr = 0; nr < numbers[n]; ) {
+			i = prandom_u32_state(&state) % npages;
+			if (__test_and_set_bit(i, chosen))
+				continue;
+			hmm_kunit_event(test, current->mm, addr + i * PAGE_SIZE, 1);
+			nr++;
+		}
+		for (i = 0; i < npages; i++)
+			pfns[i] = HMM_KUNIT_POISON;
+		KUNIT_ASSERT_EQ(test, 0, keeper_fault(k));
+		for (i = 0; i < npages; i++) {
+			if (pfns[i] != HMM_KUNIT_POISON)
+				nr_stored++;
+			else if (test_bit(i, chosen))
+				KUNIT_FAIL(test, "page %lu is not stored again", i);
+		}
+		nr_stored = div_u64(100 * 1000 * nr_stored, npages);
+		kunit_info(test, "bench: again, %u of %s%s: %llu.%02u", numbers[n], size,
+			   aligned ? "" : " unaligned", nr_stored / 100,
+			   (u32)(nr_stored % 100));
+	}
+}
+
+static void again_2m(struct kunit *test)
+{
+	walked_again(test, "2M", true, SZ_2M / PAGE_SIZE);
+	walked_again(test, "2M", false, SZ_2M / PAGE_SIZE);
+}
+
+static void again_64m(struct kunit *test)
+{
+	walked_again(test, "64M", true, SZ_64M / PAGE_SIZE);
+	walked_again(test, "64M", false, SZ_64M / PAGE_SIZE);
+}
+
+static void again_1g(struct kunit *test)
+{
+	walked_again(test, "1G", true, SZ_1G / PAGE_SIZE);
+	walked_again(test, "1G", false, SZ_1G / PAGE_SIZE);
+}
+
+/* A page goes away. The least of five */
+struct event {
+	struct mm_struct *mm;
+	unsigned long addr;
+};
+
+static int run_event(void *data)
+{
+	struct event *event = data;
+
+	return hmm_kunit_try_madvise(event->mm, event->addr, 1, MADV_DONTNEED);
+}
+
+static void report_event(struct kunit *test, const char *what, unsigned long addr)
+{
+	struct event event = { .mm = current->mm, .addr = addr };
+	u64 least = U64_MAX;
+
+	for (unsigned int round = 0; round < 5; round++) {
+		hmm_kunit_write(test, addr, round);
+		least = min(least, measure(test, run_event, &event));
+	}
+	print(test, what, least, 1);
+}
+
+/* It is in the mirror of a notifier whose callback does no more than it has to. */
+static void event_plain(struct kunit *test)
+{
+	unsigned long addr = hmm_kunit_anon(test, 1);
+
+	hmm_kunit_needs_events(test);
+	hmm_kunit_mirror(test, addr, 1, 0);
+	report_event(test, "event, plain notifier", addr);
+}
+
+#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
+static bool event_invalidate(struct hmm_mirror *mirror,
+			     const struct mmu_notifier_range *event)
+{
+	return true;
+}
+
+static void free_ranges(void *data)
+{
+	struct hmm_range *range = data;
+
+	for (; range->mirror; range++)
+		hmm_range_unregister(range);
+	kvfree(data);
+}
+
+/* It is in a struct hmm_mirror with ranges of a page each, of one of which it is. */
+static void event_mirror(struct kunit *test)
+{
+	static const unsigned int numbers[] = { 0, 1, 16, 1024 };
+
+	hmm_kunit_needs_events(test);
+	for (unsigned int n = 0; n < ARRAY_SIZE(numbers); n++) {
+		const unsigned int nr = numbers[n];
+		unsigned long addr = hmm_kunit_anon(test, nr + 1);
+		struct hmm_kunit_device *device = hmm_kunit_device(test);
+		struct hmm_range *ranges;
+		char what[32];
+
+		device->ops.invalidate = event_invalidate;
+		device->ops.finish = NULL;
+		KUNIT_ASSERT_EQ(test, 0, hmm_kunit_device_register(device, current->mm, addr,
+								   nr + 1));
+		ranges = kvcalloc(nr + 1, sizeof(*ranges), GFP_KERNEL);
+		KUNIT_ASSERT_NOT_NULL(test, ranges);
+		KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, free_ranges, ranges));
+		for (unsigned int i = 0; i < nr; i++) {
+			ranges[i].start = addr + i * PAGE_SIZE;
+			ranges[i].end = ranges[i].start + PAGE_SIZE;
+			KUNIT_ASSERT_EQ(test, 0, hmm_range_register(&ranges[i],
+								    &device->mirror));
+		}
+		snprintf(what, sizeof(what), "event, %u ranges", nr);
+		report_event(test, what, addr + nr / 2 * PAGE_SIZE);
+		kunit_release_action(test, free_ranges, ranges);
+	}
+}
+#endif
 
 #ifdef CONFIG_HMM_KUNIT_HAS_EDU
 /*
  * Memory that is there is mapped for a device behind an IOMMU, and unmapped: as a range,
  * if HMM can, and page by page. How often the IOMMU is told to map something, and to
- * forget what it has cached, is counted apart, for counting takes its time too.
+ * flush its caches, is counted apart, for counting takes its time too.
  */
 struct dma {
 	struct device *dev;
 	struct hmm_dma_map map;
+	struct keeper *keeper;
 	struct hmm_range *range;
 	unsigned long npages;
 };
@@ -483,7 +655,11 @@ static int dma_map_range(void *data)
 {
 	struct dma *dma = data;
 
-	return hmm_dma_map_commit(dma->dev, &dma->map, dma->range);
+	int ret = hmm_range_dma_map(dma->dev, &dma->map, dma->range, 0);
+
+	if (!ret)
+		mutex_unlock(&dma->keeper->device->lock);
+	return ret;
 }
 
 static int dma_unmap_range(void *data)
@@ -525,18 +701,19 @@ report_dma(struct kunit *test, struct dma *dma, int (*run)(void *data),
 static void dma(struct kunit *test, const char *what, unsigned long addr,
 		unsigned long npages)
 {
-	struct hmm_kunit_mirror *mirror = hmm_kunit_mirror(test, addr, npages, REQ_WRITE);
+	struct keeper *k = keeper(test, addr, npages, REQ_WRITE);
 	struct dma dma = {
 		.dev = hmm_kunit_edu(test),
-		.range = &mirror->range,
+		.keeper = k,
+		.range = keeper_range(k),
 		.npages = npages,
 	};
 	struct hmm_kunit_edu_counts counts;
 	const char *size = npages == HMM_KUNIT_TABLE ? "2M" : "64M";
 
-	KUNIT_ASSERT_EQ(test, 0, hmm_kunit_fault(mirror));
+	KUNIT_ASSERT_EQ(test, 0, keeper_fault(k));
 	KUNIT_ASSERT_EQ(test, 0, dma_alloc(&dma));
-	memcpy(dma.map.pfn_list, mirror->range.hmm_pfns, npages * sizeof(*dma.map.pfn_list));
+	memcpy(dma.map.pfn_list, dma.range->hmm_pfns, npages * sizeof(*dma.map.pfn_list));
 	/* Once before, for the page tables that stay, and those that go. */
 	dma_map_range(&dma);
 	dma_unmap_range(&dma);
@@ -556,7 +733,7 @@ static void dma(struct kunit *test, const char *what, unsigned long addr,
 			   counts.flushes);
 
 #ifdef CONFIG_HMM_KUNIT_HAS_DMA_PFN
-		memcpy(dma.map.pfn_list, mirror->range.hmm_pfns,
+		memcpy(dma.map.pfn_list, dma.range->hmm_pfns,
 		       npages * sizeof(*dma.map.pfn_list));
 		report_dma(test, &dma, dma_map_pages, npages, "DMA map of 64M, %s, by pages", what);
 		report_dma(test, &dma, dma_unmap_pages, npages, "DMA unmap of 64M, %s, by pages",
@@ -611,6 +788,13 @@ static struct kunit_case hmm_bench_cases[] = {
 	KUNIT_CASE(refault_1g),
 	KUNIT_CASE(cow_4_tables),
 	KUNIT_CASE(cow_32_tables),
+	KUNIT_CASE(again_2m),
+	KUNIT_CASE(again_64m),
+	KUNIT_CASE_SLOW(again_1g),
+	KUNIT_CASE(event_plain),
+#ifdef CONFIG_HMM_KUNIT_HAS_RANGE
+	KUNIT_CASE(event_mirror),
+#endif
 #ifdef CONFIG_HMM_KUNIT_HAS_EDU
 	KUNIT_CASE(dma_order0),
 	KUNIT_CASE(dma_thp),

@@ -24,7 +24,7 @@
 #include "fixture.h"
 #endif
 
-/* What a driver asks for at once. */
+/* Pages that a driver asks for at once */
 #define NPAGES 16
 
 static int range_fault_unlocked(struct hmm_kunit_mirror *mirror)
@@ -32,7 +32,7 @@ static int range_fault_unlocked(struct hmm_kunit_mirror *mirror)
 	return hmm_range_fault_unlocked_timeout(&mirror->range, 0);
 }
 
-/* What HMM is measured by: the same, by the CPU. */
+/* The same by the CPU, to which HMM is compared */
 static int cpu_fault(struct hmm_kunit_mirror *mirror)
 {
 	unsigned long zero = 0, addr;
@@ -83,6 +83,7 @@ static void mmap_locks(struct kunit *test)
 	report_locks(test, "mmap locks, first fault", range_fault_unlocked, mirror);
 	hmm_kunit_madvise(test, addr, NPAGES, MADV_DONTNEED);
 	report_locks(test, "mmap locks, fault", range_fault_unlocked, mirror);
+	report_locks(test, "mmap locks, present", range_fault_unlocked, mirror);
 	report_locks(test, "mmap locks, snapshot", hmm_kunit_snapshot, mirror);
 
 	hmm_kunit_file_fill(test, hf, 0, 1);
@@ -100,7 +101,7 @@ static void mmap_locks(struct kunit *test)
 struct mapper {
 	struct mm_struct *mm;
 	void (*change)(struct mapper *mapper);
-	unsigned long addr;	/* of what @change changes, if that stays */
+	unsigned long addr;	/* of the memory that @change changes, if it stays */
 	struct completion done;
 	bool stop;
 	unsigned long nr;
@@ -167,7 +168,7 @@ static int compare(const void *a, const void *b)
 }
 
 /*
- * What is cold has never been there, for as long as possible: who takes it away invalidates
+ * Cold pages have never been there, for as long as possible: to take them away invalidates
  * the range, and an invalidation does not end before all others of the process that have
  * begun meanwhile.
  */
@@ -232,11 +233,18 @@ static void stop(struct kunit *test, struct mapper *mapper)
 	KUNIT_EXPECT_GT(test, mapper->nr, 0);
 }
 
-static void report_times(struct kunit *test, const char *fault, const char *snapshot,
+/* Cold pages, the same when they are there, and a snapshot, @beside somebody. */
+static void report_times(struct kunit *test, const char *beside,
 			 struct hmm_kunit_mirror *mirror, unsigned long cold)
 {
-	report_time(test, fault, range_fault_unlocked, mirror, cold);
-	report_time(test, snapshot, hmm_kunit_snapshot, mirror, 0);
+	char what[64];
+
+	snprintf(what, sizeof(what), "ns, fault%s", beside);
+	report_time(test, what, range_fault_unlocked, mirror, cold);
+	snprintf(what, sizeof(what), "ns, present%s", beside);
+	report_time(test, what, range_fault_unlocked, mirror, 0);
+	snprintf(what, sizeof(what), "ns, snapshot%s", beside);
+	report_time(test, what, hmm_kunit_snapshot, mirror, 0);
 }
 
 static void beside_writer(struct kunit *test)
@@ -247,26 +255,24 @@ static void beside_writer(struct kunit *test)
 
 	mirror = hmm_kunit_mirror(test, addr, COLD_PAGES, REQ_WRITE);
 	hmm_kunit_write(test, addr + COLD_PAGES * PAGE_SIZE, 0);
-	/* What the guest has never touched costs the host a fault, too. */
+	/* Memory that the guest has never touched costs the host a fault, too. */
 	KUNIT_ASSERT_EQ(test, 0, range_fault_unlocked(mirror));
-	report_times(test, "ns, fault", "ns, snapshot", mirror, addr);
+	report_times(test, "", mirror, addr);
 	report_time(test, "ns, CPU fault", cpu_fault, mirror, addr);
 
 	mapper = start(test, change_mapping, 0);
-	report_times(test, "ns, fault beside mmap()", "ns, snapshot beside mmap()", mirror, addr);
+	report_times(test, " beside mmap()", mirror, addr);
 	stop(test, mapper);
 
 	other = vm_mmap(NULL, 0, SZ_64M, PROT_READ | PROT_WRITE | PROT_EXEC,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, 0);
 	KUNIT_ASSERT_FALSE(test, IS_ERR_VALUE(other));
 	mapper = start(test, change_prot, other);
-	report_times(test, "ns, fault beside mprotect()", "ns, snapshot beside mprotect()",
-		     mirror, addr);
+	report_times(test, " beside mprotect()", mirror, addr);
 	stop(test, mapper);
 
 	mapper = start(test, change_vma, addr + COLD_PAGES * PAGE_SIZE);
-	report_times(test, "ns, fault, the VMA changes", "ns, snapshot, the VMA changes",
-		     mirror, addr);
+	report_times(test, ", the VMA changes", mirror, addr);
 	report_time(test, "ns, CPU fault, the VMA changes", cpu_fault, mirror, addr);
 	stop(test, mapper);
 }
@@ -360,7 +366,6 @@ static void beside_stream(struct kunit *test)
 	int ret;
 #ifdef CONFIG_HMM_KUNIT_HAS_RANGE
 	struct hmm_kunit_device *device;
-	struct hmm_record record;
 #endif
 
 	if (totalram_pages() < 2 * STREAM_PAGES)
@@ -374,7 +379,7 @@ static void beside_stream(struct kunit *test)
 #ifdef CONFIG_HMM_KUNIT_HAS_RANGE
 	device = hmm_kunit_device_of(test, addr, STREAM_PAGES + HMM_KUNIT_TABLE);
 	keeper = device;
-	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(&range, &device->mirror, &record));
+	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(&range, &device->mirror));
 #endif
 	init_completion(&stream.done);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(kthread_run(stream_thread, &stream, "stream")));

@@ -24,7 +24,7 @@
 static struct edu {
 	struct pci_dev *pdev;
 	void __iomem *regs;
-	/* Where the device puts what it has read, for the CPU, and the reverse. */
+	/* The CPU gets the data that the device has read from here, and the reverse. */
 	void *data;
 	dma_addr_t data_addr;
 } edu;

@@ -27,16 +27,16 @@ struct device *hmm_kunit_edu(struct kunit *test);
  */
 struct page *hmm_kunit_edu_peer(struct kunit *test, bool reachable, u64 *bus_addr);
 
-/* Have the device read HMM_KUNIT_EDU_BYTES at @addr, and say what it has read. */
+/* Have the device read HMM_KUNIT_EDU_BYTES at @addr to @data. */
 void hmm_kunit_edu_read(struct kunit *test, dma_addr_t addr, void *data);
 /* Have it write them. */
 void hmm_kunit_edu_write(struct kunit *test, dma_addr_t addr, const void *data);
 
 /*
- * struct hmm_kunit_edu_counts - what the driver of the IOMMU was asked for
+ * struct hmm_kunit_edu_counts - calls of the driver of the IOMMU
  * @maps: something was mapped
  * @unmaps: something was unmapped
- * @flushes: the IOMMU was told to forget what it has cached of that; with caching mode
+ * @flushes: the IOMMU was told to flush its cache of that; with caching mode
  *	on, as it is in scripts/kernel.sh, also after something was mapped
  */
 struct hmm_kunit_edu_counts {

@@ -92,7 +92,7 @@ struct hmm_kunit_mirror *hmm_kunit_mirror_of(struct kunit *test,
 	return mirror;
 }
 
-/* What a driver does: hmm_range_fault() until the result is valid, or an error. */
+/* As a driver: hmm_range_fault() until the result is valid, or an error. */
 int hmm_kunit_fault(struct hmm_kunit_mirror *mirror)
 {
 	struct hmm_range *range = &mirror->range;
@@ -666,6 +666,46 @@ unsigned long hmm_kunit_thp(struct kunit *test, unsigned long npages)
 	return addr;
 }
 
+#if defined(CONFIG_TRANSPARENT_HUGEPAGE) && !defined(MODULE)
+struct hmm_kunit_orders {
+	unsigned long madvise;
+	unsigned long inherit;
+};
+
+static void hmm_kunit_orders_reset(void *data)
+{
+	struct hmm_kunit_orders *orders = data;
+
+	WRITE_ONCE(huge_anon_orders_madvise, orders->madvise);
+	WRITE_ONCE(huge_anon_orders_inherit, orders->inherit);
+}
+
+static void hmm_kunit_set_orders(struct kunit *test, unsigned long orders)
+{
+	struct hmm_kunit_orders *old = kunit_kzalloc(test, sizeof(*old), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, old);
+	old->madvise = READ_ONCE(huge_anon_orders_madvise);
+	old->inherit = READ_ONCE(huge_anon_orders_inherit);
+	KUNIT_ASSERT_EQ(test, 0, kunit_add_action(test, hmm_kunit_orders_reset, old));
+	WRITE_ONCE(huge_anon_orders_madvise, orders);
+	WRITE_ONCE(huge_anon_orders_inherit, 0);
+}
+#else
+static void hmm_kunit_set_orders(struct kunit *test, unsigned long orders)
+{
+}
+#endif
+
+unsigned long hmm_kunit_mthp(struct kunit *test, unsigned long npages,
+			     unsigned int order)
+{
+	unsigned long addr = hmm_kunit_thp(test, npages);
+
+	hmm_kunit_set_orders(test, BIT(order));
+	return addr;
+}
+
 static vm_fault_t hmm_kunit_file_fault(struct vm_fault *vmf)
 {
 	struct hmm_kunit_file *hf = vmf->vma->vm_private_data;
@@ -678,9 +718,6 @@ static vm_fault_t hmm_kunit_file_fault(struct vm_fault *vmf)
 		else
 			hf->nr_tried_else++;
 	}
-	if (hf->mirror && (!vmf->pgoff || hf->mirror->range.hmm_pfns[vmf->pgoff - 1] !=
-					  HMM_KUNIT_POISON))
-		hf->nr_walks++;
 	if (hf->times && (vmf->pgoff == hf->at ||
 			  (hf->at == ULONG_MAX && vmf->pgoff == hf->first)) &&
 	    (!(hf->ret & drops) || vmf->flags & FAULT_FLAG_ALLOW_RETRY)) {
@@ -690,8 +727,6 @@ static vm_fault_t hmm_kunit_file_fault(struct vm_fault *vmf)
 			msleep(hf->sleep_ms);
 		if (hf->invalidate)
 			unmap_mapping_range(hf->file->f_mapping, 0, PAGE_SIZE, 1);
-		if (hf->mark)
-			hf->mirror->range.hmm_pfns[0] = hf->mark;
 		if (hf->call)
 			hf->call(hf->data);
 		if (hf->kill)

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the HMM suites share.
+ * Fixtures that the HMM suites share.
  *
  * A test mirrors a range of its own mm as a driver would: an interval notifier
  * whose callback takes the mirror's lock, a range, an array. Expected values
  * never come from HMM: hmm_kunit_leaf() reads the page tables by itself,
- * hmm_kunit_nr_faults() is what handle_mm_fault() accounted to the task, and a
+ * hmm_kunit_nr_faults() is the count that handle_mm_fault() keeps in the task, and a
  * test file counts the calls of its own fault handler.
  *
  * KUnit tears the test's mm down when the thread of the case ends, before it
  * frees the test's resources. So a mirror's callback may still run then: its
  * memory is a resource of the test, and the notifier keeps the mm_struct.
  *
- * What needs symbols that modules cannot have skips the case in a module.
+ * Functions that need symbols which modules cannot have skip the case in a module.
  */
 #ifndef HMM_KUNIT_FIXTURE_H
 #define HMM_KUNIT_FIXTURE_H
@@ -45,7 +45,7 @@ static inline void hmm_kunit_needs_snapshot(struct kunit *test)
 /* Entries, and pages, of one page table of the lowest level. */
 #define HMM_KUNIT_TABLE (PMD_SIZE / PAGE_SIZE)
 
-/* What a range may ask for. */
+/* Requests of a range */
 enum {
 	REQ_READ = HMM_PFN_REQ_FAULT,
 	REQ_WRITE = HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE,
@@ -54,7 +54,7 @@ enum {
 /* A mirror that needs more rounds than this to get a valid range is stuck. */
 #define HMM_KUNIT_MAX_ROUNDS 1000
 
-/* What an array holds that nobody has filled; but for what HMM kept once. */
+/* Entries of an array that nobody has filled, without bits that v7.3 keeps */
 #define HMM_KUNIT_POISON \
 	(~0ul / 0xff * 0x5a & \
 	 ~(IS_ENABLED(CONFIG_HMM_KUNIT_HAS_FLAGS) ? 0 : HMM_KUNIT_STICKY))
@@ -63,7 +63,7 @@ enum {
 /*
  * struct hmm_kunit_mirror - a range of user memory as a driver mirrors it
  * @notifier: covers the range
- * @lock: what serialises a driver's page tables with invalidations
+ * @lock: serialises the page tables of a driver with invalidations
  * @nr_rounds: calls of hmm_range_fault() that hmm_kunit_fault() needed
  * @nr_stale: those that returned 0 for a range that was no longer valid
  * @range: the range and its array; each entry is HMM_KUNIT_POISON at first
@@ -91,7 +91,7 @@ int hmm_kunit_fault(struct hmm_kunit_mirror *mirror);
 int hmm_kunit_snapshot(struct hmm_kunit_mirror *mirror);
 
 /*
- * struct hmm_kunit_leaf - what the page tables map at an address
+ * struct hmm_kunit_leaf - the leaf of the page tables at an address
  * @pfn: of the page at the address
  * @order: of the entry, 0 for a PTE
  * @write: the entry is writable and dirty
@@ -106,7 +106,7 @@ struct hmm_kunit_leaf {
 
 bool hmm_kunit_leaf(unsigned long addr, struct hmm_kunit_leaf *leaf);
 
-/* What an array must say of it. */
+/* The entry of the array for it */
 static inline unsigned long hmm_kunit_leaf_entry(const struct hmm_kunit_leaf *leaf)
 {
 	return leaf->pfn | HMM_PFN_VALID | (leaf->write ? HMM_PFN_WRITE : 0) |
@@ -143,6 +143,9 @@ void hmm_kunit_fput_later(struct kunit *test, struct file *file);
 unsigned long hmm_kunit_anon(struct kunit *test, unsigned long npages);
 /* The same where the next fault maps a THP. */
 unsigned long hmm_kunit_thp(struct kunit *test, unsigned long npages);
+/* The same where it maps a folio of @order, which is smaller than that, if it can. */
+unsigned long hmm_kunit_mthp(struct kunit *test, unsigned long npages,
+			     unsigned int order);
 void hmm_kunit_allow_thp(struct kunit *test, unsigned long addr,
 			 unsigned long npages);
 /* Empty file, and private mapping, of @npages base pages in pages of hugetlbfs. */
@@ -213,7 +216,7 @@ struct hmm_kunit_pgmap *hmm_kunit_pgmap_pmem(struct kunit *test, enum memory_typ
 #ifdef CONFIG_HMM_DAX_KUNIT_TEST
 /*
  * A shared mapping, aligned to PMD_SIZE, of persistent memory, by PTEs, as of a file on
- * DAX. What is there is not cleared.
+ * DAX. The memory is not cleared.
  */
 unsigned long hmm_kunit_fsdax(struct kunit *test, unsigned long npages);
 #endif
@@ -246,10 +249,6 @@ static inline bool hmm_kunit_has_failed(void)
  * @file: the file
  * @map_pages: mappings made from now on map around a read fault
  * @nr_faults: calls of the fault handler
- * @mirror: if not NULL, of the whole mapping of the file: count its walks
- * @nr_walks: calls that are the first after a walk of @mirror's range, told by
- *	the array, in which the page before the one that is faulted has been
- *	filled in
  * @at: page offset where the handler does not just map the page; ULONG_MAX for
  *	each page in turn, from @first on
  * @first: next page for which it does so
@@ -260,8 +259,6 @@ static inline bool hmm_kunit_has_failed(void)
  * @sleep_ms: and how long it sleeps first, in milliseconds
  * @invalidate: and whether it first unmaps the page of the file at 0
  * @kill: and whether a fatal signal is pending from then on
- * @mark: and what it first stores as the first entry of the array of @mirror, if
- *	not 0: who then goes on from where the fault was leaves it there
  * @call: and what it first calls, given @data
  * @nr_tried: calls for @at with FAULT_FLAG_TRIED
  * @nr_tried_else: and for other pages
@@ -272,8 +269,6 @@ struct hmm_kunit_file {
 	struct file *file;
 	bool map_pages;
 	atomic_t nr_faults;
-	struct hmm_kunit_mirror *mirror;
-	unsigned int nr_walks;
 	pgoff_t at;
 	pgoff_t first;
 	unsigned int times;
@@ -281,7 +276,6 @@ struct hmm_kunit_file {
 	unsigned int sleep_ms;
 	bool invalidate;
 	bool kill;
-	unsigned long mark;
 	void (*call)(void *data);
 	void *data;
 	unsigned int nr_tried;

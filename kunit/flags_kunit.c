@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Suite hmm_flags: what a range asks for, and what it does not: its array is output.
+ * Suite hmm_flags: a range requests faults by its flags. Its array is output.
  */
 #include <linux/hmm-dma.h>
 #include <linux/mman.h>
@@ -10,8 +10,8 @@
 #define NPAGES 8
 
 /*
- * What the array held makes no difference. Every second page is there, one half of which
- * is read-only: nothing of that is to be changed by what an array seems to ask for.
+ * The array may hold anything before the call. Every second page is there, and one half
+ * of these is read-only: bits in the array do not have them faulted.
  */
 static const struct fill {
 	const char *name;
@@ -87,7 +87,7 @@ static void map_at(struct kunit *test, unsigned long addr, struct hmm_kunit_file
 						  NPAGES * PAGE_SIZE, prot, flags, 0));
 }
 
-/* Every VMA gets what it allows, also if there is but one. */
+/* Pages of each VMA become writable if it allows that, also if there is but one VMA. */
 static void try_write(struct kunit *test)
 {
 	const struct call *call = test->param_value;
@@ -119,7 +119,7 @@ static void try_write(struct kunit *test)
 	/* REQ_WRITE is not satisfied with that. */
 	mirror = hmm_kunit_mirror(test, addr, 2 * NPAGES, REQ_WRITE | REQ_TRY_WRITE);
 	KUNIT_EXPECT_EQ(test, -EPERM, call->fault(mirror));
-	/* And what cannot be read is refused as ever. */
+	/* Memory that cannot be read is refused. */
 	map_at(test, addr + NPAGES * PAGE_SIZE, NULL, PROT_NONE);
 	mirror = hmm_kunit_mirror(test, addr, 2 * NPAGES, REQ_TRY_WRITE);
 	KUNIT_EXPECT_EQ(test, -EFAULT, call->fault(mirror));
@@ -153,7 +153,7 @@ static void try_write_shadow_stack(struct kunit *test)
 }
 #endif
 
-/* Without an array pages are faulted, and what is valid of them is that they are there. */
+/* Without an array pages are faulted; a valid range means that they are there. */
 static void no_array(struct kunit *test)
 {
 	const struct call *call = test->param_value;
@@ -183,7 +183,7 @@ static void no_array(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, -EFAULT, call->fault(mirror));
 }
 
-/* The same of a huge page, and of what is not asked for. */
+/* The same for a huge page, with a request and without one. */
 static void no_array_thp(struct kunit *test)
 {
 	const struct call *call = test->param_value;
@@ -203,7 +203,7 @@ static void no_array_thp(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, pfns[i], HMM_KUNIT_POISON);
 }
 
-/* What nobody may ask for changes nothing. */
+/* A request that nobody may make is refused, and changes nothing. */
 static void refused(struct kunit *test)
 {
 	static const unsigned long flags[] = {
@@ -243,7 +243,7 @@ static struct hmm_dma_map *map_of(struct kunit *test, unsigned long npages, size
 	return map;
 }
 
-/* A map has what was found, and how it is mapped stays as it is. */
+/* A map takes the entries of a range, and keeps the bits that say how it is mapped. */
 static void map_store(struct kunit *test)
 {
 	unsigned long addr = hmm_kunit_anon(test, NPAGES);
@@ -289,7 +289,7 @@ static void map_store(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, map->pfn_list[6], found[6]);
 	KUNIT_EXPECT_EQ(test, map->pfn_list[7], found[7]);
 
-	/* A driver that has not unmapped what has gone is told so. */
+	/* A driver that has not unmapped a page that has gone is warned. */
 	found[0]++;
 	kunit_warning_suppress(test) {
 		KUNIT_EXPECT_EQ(test, 0, hmm_dma_map_store(map, 0, &mirror->range));

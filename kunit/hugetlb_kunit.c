@@ -4,8 +4,8 @@
  *
  * The table, as states.h describes it. Not in it, because hugetlbfs has no such
  * entry: swap, guard markers, device memory, special entries, the zero page,
- * shadow stacks; protnone is made only where userfaultfd asked for it. Then what
- * is different about hugetlbfs: page tables that VMAs share, and a page that is
+ * shadow stacks; protnone is made only where userfaultfd asked for it. Then the
+ * peculiarities of hugetlbfs: page tables that VMAs share, and a page that is
  * moved as a whole.
  */
 #include <linux/hugetlb.h>
@@ -181,8 +181,8 @@ static void gigantic(struct kunit *test)
 
 #ifdef CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING
 /*
- * Two VMAs that map the same 1G of a file share the table of PMDs: what one of
- * them faults the other has. When one of them unmaps a page it gets a table of
+ * Two VMAs that map the same 1G of a file share the table of PMDs: pages that one
+ * of them faults the other has. When one of them unmaps a page it gets a table of
  * its own, and is told that all of the table is gone.
  */
 static void shared_table(struct kunit *test)
@@ -219,7 +219,7 @@ static void shared_table(struct kunit *test)
 #endif
 
 #if defined(CONFIG_MEMORY_FAILURE) && !defined(MODULE)
-/* A page that is about to fail is moved, with what it holds. */
+/* A page that is about to fail is moved, with its contents. */
 static void soft_offline(struct kunit *test)
 {
 	unsigned long addr = hmm_kunit_hugetlb(test, TABLE, PMD_SHIFT - PAGE_SHIFT), old;

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Suite hmm_lock: who waits for the mmap lock, and who need not. Another thread holds
- * it for write until somebody waits for it, or until it is told to let go.
+ * Suite hmm_lock: which calls wait for the mmap lock. Another thread holds it for write
+ * until somebody waits for it, or until it is told to let go.
+ *
+ * Pages that are there are found, and snapshots are made, under the locks of their VMAs.
+ * The mmap lock is needed where there is no VMA or one that cannot be read, where the
+ * VMA is about to be changed, and for faults.
  */
 #include <linux/delay.h>
 #include <linux/kthread.h>
@@ -17,9 +21,7 @@ struct writer {
 	struct mm_struct *mm;
 	unsigned long lock;	/* an address in a VMA that is about to be changed */
 	struct task_struct *kill;	/* who is killed when it waits */
-	unsigned int delay_ms;	/* before it takes the lock */
-	struct hmm_kunit_file *file;
-	unsigned int nr_faults;	/* of the file when it has the lock */
+	unsigned int hold_ms;	/* after somebody has begun to wait */
 	struct completion locked;
 	struct completion let_go;
 	struct completion done;
@@ -31,13 +33,10 @@ static int writer_thread(void *data)
 	struct writer *writer = data;
 	struct vm_area_struct *vma;
 
-	msleep(writer->delay_ms);
 	mmap_write_lock(writer->mm);
 	vma = writer->lock ? vma_lookup(writer->mm, writer->lock) : NULL;
 	if (vma)
 		vma_start_write(vma);
-	if (writer->file)
-		writer->nr_faults = atomic_read(&writer->file->nr_faults);
 	complete(&writer->locked);
 	while (!writer->waited_for && !try_wait_for_completion(&writer->let_go)) {
 		fsleep(100);
@@ -47,12 +46,13 @@ static int writer_thread(void *data)
 		hmm_kunit_kill_task(writer->kill);
 		wait_for_completion_timeout(&writer->let_go, 10 * HZ);
 	}
+	msleep(writer->hold_ms);
 	mmap_write_unlock(writer->mm);
 	complete(&writer->done);
 	return 0;
 }
 
-/* @writer says what it does, if anything, besides holding the lock of @mm. */
+/* Start a thread that holds the mmap lock of @mm, and does what @writer says. */
 static void writer_start(struct kunit *test, struct writer *writer, struct mm_struct *mm)
 {
 	writer->mm = mm;
@@ -60,8 +60,7 @@ static void writer_start(struct kunit *test, struct writer *writer, struct mm_st
 	init_completion(&writer->let_go);
 	init_completion(&writer->done);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(kthread_run(writer_thread, writer, "writer")));
-	if (!writer->delay_ms)
-		wait_for_completion(&writer->locked);
+	wait_for_completion(&writer->locked);
 }
 
 /* Returns whether somebody has waited. */
@@ -86,19 +85,14 @@ static unsigned long hugetlb(struct kunit *test, unsigned long npages)
 	return hmm_kunit_hugetlb(test, npages, PMD_SHIFT - PAGE_SHIFT);
 }
 
-static int fault(struct hmm_range *range)
-{
-	return hmm_range_fault_unlocked_timeout(range, 0);
-}
-
-/* What does not fault, and what does. */
+/* The call that never faults, and the one that faults missing pages */
 static const struct call {
 	const char *name;
-	int (*fn)(struct hmm_range *range);
+	int (*fn)(struct hmm_range *range, unsigned long deadline);
 	unsigned long default_flags;
 } call_params[] = {
 	{ "snapshot", hmm_range_snapshot },
-	{ "fault", fault, REQ_WRITE },
+	{ "fault", hmm_range_fault_unlocked, REQ_WRITE },
 };
 
 KUNIT_ARRAY_PARAM_DESC(call, call_params, name);
@@ -109,7 +103,7 @@ static void expect(struct kunit *test, const struct call *call,
 		   bool waits)
 {
 	writer_start(test, writer, current->mm);
-	KUNIT_EXPECT_EQ(test, ret, call->fn(&mirror->range));
+	KUNIT_EXPECT_EQ(test, ret, call->fn(&mirror->range, 0));
 	KUNIT_EXPECT_EQ(test, waits, writer_end(writer));
 }
 
@@ -135,7 +129,88 @@ static void one_vma(struct kunit *test)
 	expect_mapped(test, test->param_value, addr + PAGE_SIZE, 1, 0, false);
 }
 
-/* What may not be read is an error of the VMA, for which it need not be walked. */
+/* One VMA for each of the pages, as no two neighbours have the same protection */
+static unsigned long some_vmas(struct kunit *test)
+{
+	unsigned long addr = hmm_kunit_anon(test, NPAGES);
+
+	for (int i = 0; i < NPAGES; i++) {
+		unsigned long prot = PROT_READ | PROT_WRITE | (i % 2 ? PROT_EXEC : 0);
+
+		KUNIT_ASSERT_EQ(test, addr + i * PAGE_SIZE,
+				vm_mmap(NULL, addr + i * PAGE_SIZE, PAGE_SIZE, prot,
+					MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 0));
+		hmm_kunit_write(test, addr + i * PAGE_SIZE, i);
+	}
+	return addr;
+}
+
+static void several_vmas(struct kunit *test)
+{
+	unsigned long addr = some_vmas(test);
+
+	expect_mapped(test, test->param_value, addr, NPAGES, 0, false);
+	expect_mapped(test, test->param_value, addr + PAGE_SIZE, NPAGES - 2, 0, false);
+}
+
+/* A VMA that is about to be changed cannot be locked: the first, one between, the last. */
+static const struct changing {
+	const struct call *call;
+	unsigned int vma;
+} changing_params[] = {
+	{ &call_params[0], 0 }, { &call_params[0], NPAGES / 2 },
+	{ &call_params[0], NPAGES - 1 },
+	{ &call_params[1], 0 }, { &call_params[1], NPAGES / 2 },
+	{ &call_params[1], NPAGES - 1 },
+};
+
+static void changing_desc(const struct changing *changing, char *desc)
+{
+	snprintf(desc, KUNIT_PARAM_DESC_SIZE, "%s_%u", changing->call->name,
+		 changing->vma);
+}
+
+KUNIT_ARRAY_PARAM(changing, changing_params, changing_desc);
+
+static void changing_vma(struct kunit *test)
+{
+	const struct changing *changing = test->param_value;
+	unsigned long addr = some_vmas(test);
+
+	expect_mapped(test, changing->call, addr, NPAGES,
+		      addr + changing->vma * PAGE_SIZE, true);
+}
+
+/* More than is walked under the lock of a VMA at once; most of it is not there. */
+static void large_vma(struct kunit *test)
+{
+	const unsigned long first = 5, last = SZ_128M / PAGE_SIZE + HMM_KUNIT_TABLE + 3;
+	unsigned long addr = ALIGN(hmm_kunit_anon(test, last + 1 + SZ_64M / PAGE_SIZE), SZ_64M);
+	struct hmm_kunit_mirror *mirror =
+		hmm_kunit_mirror(test, addr + first * PAGE_SIZE, last + 1 - first, 0);
+	const unsigned long pages[] = {
+		first, SZ_64M / PAGE_SIZE - 1, SZ_64M / PAGE_SIZE, SZ_128M / PAGE_SIZE - 1,
+		SZ_128M / PAGE_SIZE, last,
+	};
+	unsigned long i, nr_valid = 0, nr_wrong = 0;
+	struct writer writer = {};
+
+	for (i = 0; i < ARRAY_SIZE(pages); i++)
+		hmm_kunit_write(test, addr + pages[i] * PAGE_SIZE, i);
+	expect(test, &call_params[0], mirror, &writer, 0, false);
+	for (i = 0; i < ARRAY_SIZE(pages); i++)
+		hmm_kunit_expect_tag(test, mirror, pages[i] - first, i);
+	for (i = 0; i <= last - first; i++) {
+		if (mirror->range.hmm_pfns[i] & HMM_PFN_VALID)
+			nr_valid++;
+		else if (mirror->range.hmm_pfns[i])
+			nr_wrong++;
+	}
+	KUNIT_EXPECT_EQ(test, ARRAY_SIZE(pages), nr_valid);
+	KUNIT_EXPECT_EQ(test, 0, nr_wrong);
+}
+
+/* Memory that may not be read is an error, which is found under the mmap lock. */
 static void unreadable(struct kunit *test)
 {
 	const struct call *call = test->param_value;
@@ -146,210 +221,113 @@ static void unreadable(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, addr, vm_mmap(NULL, addr, NPAGES * PAGE_SIZE, PROT_NONE,
 					    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 0));
 	mirror = hmm_kunit_mirror(test, addr, NPAGES, call->default_flags);
-	/* What may have to be faulted needs an anon_vma. */
-	expect(test, call, mirror, &writer, call->default_flags ? -EFAULT : 0,
-	       call->default_flags);
+	expect(test, call, mirror, &writer, call->default_flags ? -EFAULT : 0, true);
 	for (int i = 0; i < NPAGES; i++)
 		KUNIT_EXPECT_EQ(test, mirror->range.hmm_pfns[i],
 				call->default_flags ? HMM_KUNIT_POISON : HMM_PFN_ERROR);
 
 	hmm_kunit_kill(true);
-	KUNIT_EXPECT_EQ(test, -EINTR, call->fn(&mirror->range));
+	KUNIT_EXPECT_EQ(test, -EINTR, call->fn(&mirror->range, 0));
 	hmm_kunit_kill(false);
 }
 
-/* The lock of the VMA does not do: it is about to be changed. */
-static void changing_vma(struct kunit *test)
-{
-	unsigned long addr = some_pages(test);
-
-	expect_mapped(test, test->param_value, addr, NPAGES, addr, true);
-}
-
-/* Nor if there is another. */
-static void two_vmas(struct kunit *test)
-{
-	unsigned long addr = some_pages(test), half = NPAGES / 2 * PAGE_SIZE;
-
-	KUNIT_ASSERT_EQ(test, addr, vm_mmap(NULL, addr, half,
-					    PROT_READ | PROT_WRITE | PROT_EXEC,
-					    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 0));
-	for (int i = 0; i < NPAGES / 2; i++)
-		hmm_kunit_write(test, addr + i * PAGE_SIZE, i);
-	expect_mapped(test, test->param_value, addr, NPAGES, 0, true);
-	expect_mapped(test, test->param_value, addr + half, NPAGES / 2, 0, false);
-}
-
-static void expect_fault(struct kunit *test, unsigned long addr, unsigned long npages,
-			 unsigned long default_flags, bool waits)
-{
-	struct call call = { .fn = fault, .default_flags = default_flags };
-
-	expect_mapped(test, &call, addr, npages, 0, waits);
-}
-
-/* Pages of all sizes are faulted without waiting. */
-static void fault_anon(struct kunit *test)
-{
-	unsigned long addr = hmm_kunit_anon(test, NPAGES);
-
-	hmm_kunit_write(test, addr, 0);
-	expect_fault(test, addr, NPAGES, REQ_WRITE, false);
-}
-
-static void fault_thp(struct kunit *test)
-{
-	unsigned long addr = hmm_kunit_thp(test, 2 * HMM_KUNIT_TABLE);
-	struct hmm_kunit_leaf leaf;
-
-	hmm_kunit_write(test, addr, 0);
-	expect_fault(test, addr, 2 * HMM_KUNIT_TABLE, REQ_WRITE, false);
-	KUNIT_ASSERT_TRUE(test, hmm_kunit_leaf(addr + PMD_SIZE, &leaf));
-	KUNIT_EXPECT_EQ(test, leaf.order, PMD_SHIFT - PAGE_SHIFT);
-}
-
-static void fault_hugetlb(struct kunit *test)
-{
-	unsigned long addr = hugetlb(test, 2 * HMM_KUNIT_TABLE);
-
-	hmm_kunit_write(test, addr, 0);
-	expect_fault(test, addr, 2 * HMM_KUNIT_TABLE, REQ_WRITE, false);
-}
-
-/* Copies of what is shared, too. */
-static void fault_cow(struct kunit *test)
-{
-	unsigned long addr = some_pages(test);
-
-	hmm_kunit_fork(test);
-	expect_fault(test, addr, NPAGES, REQ_WRITE, false);
-}
-
-/* An anon_vma may be one of VMAs beside: the first write waits. */
-static void fault_no_anon_vma(struct kunit *test)
-{
-	unsigned long addr = hmm_kunit_anon(test, NPAGES);
-
-	expect_fault(test, addr, NPAGES, REQ_READ, false);
-	expect_fault(test, addr, NPAGES / 2, REQ_WRITE, true);
-	expect_fault(test, addr, NPAGES, REQ_WRITE, false);
-}
-
-static unsigned long map_file(struct kunit *test, struct hmm_kunit_file **file,
-			      unsigned long npages, bool map_pages)
-{
-	*file = hmm_kunit_file(test, npages);
-	hmm_kunit_file_fill(test, *file, 0, 1);
-	(*file)->map_pages = map_pages;
-	return hmm_kunit_file_map(test, *file, MAP_SHARED);
-}
-
-static void fault_file(struct kunit *test)
-{
-	struct hmm_kunit_file *file;
-	unsigned long addr = map_file(test, &file, NPAGES, true);
-
-	expect_fault(test, addr, NPAGES, REQ_READ, false);
-	hmm_kunit_madvise(test, addr, NPAGES, MADV_DONTNEED);
-	expect_fault(test, addr, NPAGES, REQ_WRITE, false);
-}
-
 /*
- * Who wants to change the VMA waits for the faults that are asked for at once, and no
- * longer: for those of BITS_PER_LONG pages at most, beside the one that goes on.
+ * Of a registered range only stale pages are walked: these are there, and in VMAs other
+ * than the first, which is about to be changed.
  */
-static void fault_gives_way(struct kunit *test)
+static void stale_pages(struct kunit *test)
 {
-	struct hmm_kunit_file *file;
-	unsigned long addr = map_file(test, &file, HMM_KUNIT_TABLE, true);
-	struct hmm_kunit_mirror *mirror =
-		hmm_kunit_mirror(test, addr, HMM_KUNIT_TABLE, REQ_WRITE);
-	struct writer writer = { .lock = addr, .delay_ms = 50, .file = file };
+	unsigned long addr = some_vmas(test);
+	struct hmm_kunit_device *device = hmm_kunit_device_of(test, addr, NPAGES);
+	struct hmm_kunit_mirror *mirror = hmm_kunit_mirror(test, addr, NPAGES, REQ_WRITE);
+	struct writer writer = { .lock = addr };
+	/* Only for its array */
+	struct hmm_range range = {
+		.start = mirror->range.start,
+		.end = mirror->range.end,
+		.hmm_pfns = mirror->range.hmm_pfns,
+		.default_flags = REQ_WRITE,
+	};
 
-	/* It comes while the second page is faulted. */
-	file->at = 1;
-	file->times = 1;
-	file->sleep_ms = 500;
+	hmm_kunit_needs_events(test);
+	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(&range, &device->mirror));
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(&range, 0));
+	hmm_kunit_event(test, current->mm, addr + 2 * PAGE_SIZE, 1);
+	hmm_kunit_event(test, current->mm, addr + 5 * PAGE_SIZE, 2);
+	for (int i = 0; i < NPAGES; i++)
+		range.hmm_pfns[i] = HMM_KUNIT_POISON;
+
 	writer_start(test, &writer, current->mm);
-	KUNIT_EXPECT_EQ(test, 0, fault(&mirror->range));
-	KUNIT_EXPECT_TRUE(test, writer_end(&writer));
-	KUNIT_EXPECT_GE(test, writer.nr_faults, 2);
-	KUNIT_EXPECT_LE(test, writer.nr_faults, 2 + BITS_PER_LONG);
-	hmm_kunit_expect_mapped(test, mirror);
-}
-
-/* A handler that nobody has looked at may need the mmap lock. */
-static void fault_no_map_pages(struct kunit *test)
-{
-	struct hmm_kunit_file *file;
-	unsigned long addr = map_file(test, &file, NPAGES, false);
-
-	expect_fault(test, addr, NPAGES, REQ_READ, true);
-	KUNIT_EXPECT_EQ(test, atomic_read(&file->nr_faults), NPAGES);
-}
-
-/* Who returns VM_FAULT_RETRY may, too; whether he was waited for, the flag tells. */
-static const struct drop {
-	const char *name;
-	vm_fault_t ret;
-	bool waits;
-	bool tried;
-} drop_params[] = {
-	{ "completed", VM_FAULT_COMPLETED | VM_FAULT_NOPAGE, false, false },
-	{ "retry", VM_FAULT_RETRY, true, false },
-	{ "retry_major", VM_FAULT_RETRY | VM_FAULT_MAJOR, true, true },
-};
-
-KUNIT_ARRAY_PARAM_DESC(drop, drop_params, name);
-
-static void fault_drops_lock(struct kunit *test)
-{
-	const struct drop *drop = test->param_value;
-	struct hmm_kunit_file *file;
-	unsigned long addr = map_file(test, &file, NPAGES, true);
-
-	file->at = NPAGES / 2;
-	file->times = 1;
-	file->ret = drop->ret;
-	expect_fault(test, addr, NPAGES, REQ_WRITE, drop->waits);
-	KUNIT_EXPECT_EQ(test, file->nr_tried, drop->tried);
-	KUNIT_EXPECT_EQ(test, file->nr_tried_else, 0);
-	/* It is needed once. */
-	expect_fault(test, addr, NPAGES, REQ_WRITE, false);
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(&range, 0));
+	KUNIT_EXPECT_FALSE(test, writer_end(&writer));
+	mutex_lock(&device->lock);
+	KUNIT_EXPECT_TRUE(test, hmm_range_valid(&range));
+	mutex_unlock(&device->lock);
+	for (int i = 0; i < NPAGES; i++) {
+		if (i == 2 || i == 5 || i == 6)
+			hmm_kunit_expect_tag(test, mirror, i, i);
+		else
+			KUNIT_EXPECT_EQ(test, range.hmm_pfns[i], HMM_KUNIT_POISON);
+	}
+	hmm_range_unregister(&range);
 }
 
 #endif /* CONFIG_PER_VMA_LOCK */
 
-/* Where there is none, there is only the mmap lock. */
+/* In a hole, only the mmap lock tells that there is no VMA: first, between, and last. */
 static void no_vma(struct kunit *test)
 {
+	static const unsigned int holes[] = { 0, NPAGES / 2, NPAGES - 1 };
 	const struct call *call = test->param_value;
 	unsigned long addr = some_pages(test);
 	struct hmm_kunit_mirror *mirror =
 		hmm_kunit_mirror(test, addr, NPAGES, call->default_flags);
-	struct writer writer = {};
 
-	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, PAGE_SIZE));
-	expect(test, call, mirror, &writer, call->default_flags ? -EFAULT : 0, true);
-	if (!call->default_flags) {
-		KUNIT_EXPECT_EQ(test, mirror->range.hmm_pfns[0], HMM_PFN_ERROR);
-		KUNIT_EXPECT_NE(test, mirror->range.hmm_pfns[1], HMM_PFN_ERROR);
+	for (unsigned int i = 0; i < ARRAY_SIZE(holes); i++) {
+		unsigned long hole = addr + holes[i] * PAGE_SIZE;
+		struct writer writer = {};
+
+		KUNIT_ASSERT_EQ(test, 0, vm_munmap(hole, PAGE_SIZE));
+		expect(test, call, mirror, &writer, call->default_flags ? -EFAULT : 0, true);
+		for (int j = 0; !call->default_flags && j < NPAGES; j++) {
+			if (j == holes[i])
+				KUNIT_EXPECT_EQ(test, mirror->range.hmm_pfns[j],
+						HMM_PFN_ERROR);
+			else
+				hmm_kunit_expect_tag(test, mirror, j, j);
+		}
+		KUNIT_ASSERT_EQ(test, hole, vm_mmap(NULL, hole, PAGE_SIZE,
+						    PROT_READ | PROT_WRITE,
+						    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 0));
+		hmm_kunit_write(test, hole, holes[i]);
 	}
 }
 
-/* Under the mmap lock, huge pages are what they are: beside them is a PROT_NONE VMA. */
+static unsigned long map_file(struct kunit *test, unsigned long npages)
+{
+	struct hmm_kunit_file *file = hmm_kunit_file(test, npages);
+
+	hmm_kunit_file_fill(test, file, 0, 1);
+	file->map_pages = true;
+	return hmm_kunit_file_map(test, file, MAP_SHARED);
+}
+
+/* Pages of all kinds */
 static const struct memory {
 	const char *name;
 	unsigned long (*map)(struct kunit *test, unsigned long npages);
 	unsigned long npages;
+	unsigned int order;
 } memory_params[] = {
-	{ "order0", hmm_kunit_anon, NPAGES },
-	{ "thp", hmm_kunit_thp, HMM_KUNIT_TABLE },
-	{ "hugetlb", hugetlb, HMM_KUNIT_TABLE },
+	{ "order0", hmm_kunit_anon, NPAGES, 0 },
+	{ "thp", hmm_kunit_thp, HMM_KUNIT_TABLE, PMD_SHIFT - PAGE_SHIFT },
+	{ "hugetlb", hugetlb, HMM_KUNIT_TABLE, PMD_SHIFT - PAGE_SHIFT },
+	{ "file", map_file, NPAGES, 0 },
 };
 
 KUNIT_ARRAY_PARAM_DESC(memory, memory_params, name);
 
+/* Under the mmap lock pages have the same order: behind them is a PROT_NONE VMA. */
 static void snapshot_mmap_lock(struct kunit *test)
 {
 	const struct memory *memory = test->param_value;
@@ -362,11 +340,55 @@ static void snapshot_mmap_lock(struct kunit *test)
 		hmm_kunit_write(test, addr + i * PAGE_SIZE, i);
 	expect(test, &call_params[0], mirror, &writer, 0, true);
 	KUNIT_EXPECT_EQ(test, mirror->range.hmm_pfns[memory->npages], HMM_PFN_ERROR);
+	KUNIT_EXPECT_EQ(test, hmm_pfn_to_map_order(mirror->range.hmm_pfns[0]),
+			memory->order);
 	mirror->range.end -= PAGE_SIZE;
 	hmm_kunit_expect_mapped(test, mirror);
 }
 
-/* What the OOM killer has taken is not there, whichever lock says so. */
+#ifdef CONFIG_PER_VMA_LOCK
+/* Faults wait for the mmap lock, and once the pages are there nobody does. */
+static void cold(struct kunit *test)
+{
+	const struct memory *memory = test->param_value;
+	unsigned long addr = memory->map(test, 2 * memory->npages);
+	struct hmm_kunit_leaf leaf;
+
+	expect_mapped(test, &call_params[1], addr, 2 * memory->npages, 0, true);
+	for (unsigned int i = 0; i < ARRAY_SIZE(call_params); i++)
+		expect_mapped(test, &call_params[i], addr, 2 * memory->npages, 0, false);
+	KUNIT_ASSERT_TRUE(test, hmm_kunit_leaf(addr, &leaf));
+	KUNIT_EXPECT_EQ(test, leaf.order, memory->order);
+}
+
+/* One page in the third of eight VMAs is missing: it is faulted, and the others stay. */
+static void cold_page(struct kunit *test)
+{
+	unsigned long addr = some_vmas(test), nr_faults;
+
+	hmm_kunit_madvise(test, addr + 2 * PAGE_SIZE, 1, MADV_DONTNEED);
+	nr_faults = hmm_kunit_nr_faults();
+	expect_mapped(test, &call_params[1], addr, NPAGES, 0, true);
+	KUNIT_EXPECT_EQ(test, hmm_kunit_nr_faults() - nr_faults, 1);
+	for (int i = 0; i < NPAGES; i++)
+		KUNIT_EXPECT_EQ(test, hmm_kunit_read(test, addr + i * PAGE_SIZE),
+				i == 2 ? 0 : i);
+	expect_mapped(test, &call_params[1], addr, NPAGES, 0, false);
+}
+
+/* So do writes to pages that are shared. */
+static void cold_cow(struct kunit *test)
+{
+	unsigned long addr = some_pages(test);
+
+	hmm_kunit_fork(test);
+	expect_mapped(test, &call_params[0], addr, NPAGES, 0, false);
+	expect_mapped(test, &call_params[1], addr, NPAGES, 0, true);
+	expect_mapped(test, &call_params[1], addr, NPAGES, 0, false);
+}
+#endif
+
+/* Memory that the OOM killer has taken is not there, under either lock. */
 static void oom_reaped(struct kunit *test)
 {
 	const struct call *call = test->param_value;
@@ -379,15 +401,15 @@ static void oom_reaped(struct kunit *test)
 		hmm_kunit_mirror_of(test, mm, addr, NPAGES + 1, call->default_flags);
 
 	KUNIT_ASSERT_EQ(test, 0, hmm_kunit_device_register(device, mm, addr, NPAGES));
-	KUNIT_EXPECT_EQ(test, 0, call->fn(&one_vma->range));
+	KUNIT_EXPECT_EQ(test, 0, call->fn(&one_vma->range, 0));
 	mm_flags_set(MMF_UNSTABLE, mm);
-	KUNIT_EXPECT_EQ(test, -EFAULT, call->fn(&one_vma->range));
-	KUNIT_EXPECT_EQ(test, -EFAULT, call->fn(&two_vmas->range));
+	KUNIT_EXPECT_EQ(test, -EFAULT, call->fn(&one_vma->range, 0));
+	KUNIT_EXPECT_EQ(test, -EFAULT, call->fn(&two_vmas->range, 0));
 	KUNIT_EXPECT_EQ(test, -EFAULT, hmm_mirror_mmap_read_lock(&device->mirror));
 	KUNIT_EXPECT_FALSE(test, rwsem_is_locked(&mm->mmap_lock));
 }
 
-/* Who is killed does not wait for it any longer. */
+/* A thread that is killed does not wait for the mmap lock any longer. */
 static void killed(struct kunit *test)
 {
 	const struct call *call = test->param_value;
@@ -398,6 +420,23 @@ static void killed(struct kunit *test)
 
 	expect(test, call, mirror, &writer, -EINTR, true);
 	hmm_kunit_kill(false);
+}
+
+/* The time is over when it gets the lock: nothing is faulted any more. */
+static void deadline(struct kunit *test)
+{
+	unsigned long addr = hmm_kunit_anon(test, NPAGES), nr_faults = hmm_kunit_nr_faults();
+	struct hmm_kunit_mirror *mirror = hmm_kunit_mirror(test, addr, NPAGES, REQ_WRITE);
+	struct writer writer = { .hold_ms = 500 };
+
+	writer_start(test, &writer, current->mm);
+	KUNIT_EXPECT_EQ(test, -EBUSY,
+			hmm_range_fault_unlocked(&mirror->range, hmm_deadline(HZ / 5)));
+	KUNIT_EXPECT_TRUE(test, writer_end(&writer));
+	KUNIT_EXPECT_EQ(test, hmm_kunit_nr_faults(), nr_faults);
+	KUNIT_EXPECT_FALSE(test, rwsem_is_locked(&current->mm->mmap_lock));
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(&mirror->range, 0));
+	hmm_kunit_expect_mapped(test, mirror);
 }
 
 /* The helper for drivers waits for the lock, unless it is killed. */
@@ -422,7 +461,7 @@ static void mmap_lock(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, users, atomic_read(&current->mm->mm_users));
 }
 
-/* Who holds it keeps the memory of a process that exits; who comes later has none. */
+/* The lock keeps the memory of a process that exits; it cannot be taken later. */
 static void mmap_lock_exit(struct kunit *test)
 {
 	struct hmm_kunit_device *device = hmm_kunit_device(test);
@@ -446,8 +485,8 @@ static void mmap_lock_exit(struct kunit *test)
 
 /*
  * A thread faults memory of a process that exits meanwhile, under a lock that the
- * driver also takes when it is told of the exit. So it must not be who brings the
- * exit about, even if it has the last reference to the memory.
+ * driver also takes when it is told of the exit. So the thread must not tear the memory
+ * down itself, even if it has the last reference to it.
  */
 struct exit {
 	struct mmu_notifier notifier;
@@ -480,13 +519,13 @@ static void exit_fault(struct exit *exit)
 
 	do {
 		mutex_lock(&exit->lock);
-		exit->ret = fault(&exit->range);
+		exit->ret = hmm_range_fault_unlocked(&exit->range, 0);
 		mutex_lock(&exit->device->lock);
 		if (!exit->ret && hmm_range_valid(&exit->range))
 			exit->nr_valid++;
 		mutex_unlock(&exit->device->lock);
 		mutex_unlock(&exit->lock);
-		/* For a while only, so that who exits gets to run. */
+		/* For a while only, so that the process gets to exit. */
 		if (++nr % 8 == 0)
 			usleep_range(1, 20);
 	} while (!exit->ret);
@@ -517,13 +556,11 @@ static void exit_stop(void *data)
 static void fault_while_exiting(struct kunit *test)
 {
 	unsigned long addr = some_pages(test);
-	struct hmm_kunit_device *device = hmm_kunit_device(test);
 	struct exit *exit = kunit_kzalloc(test, sizeof(*exit), GFP_KERNEL);
 	unsigned int round, by_worker = 0;
 
 	KUNIT_ASSERT_NOT_NULL(test, exit);
 	exit->notifier.ops = &exit_notifier_ops;
-	exit->device = device;
 	exit->range.start = addr;
 	exit->range.end = addr + NPAGES * PAGE_SIZE;
 	exit->range.hmm_pfns = exit->hmm_pfns;
@@ -535,15 +572,15 @@ static void fault_while_exiting(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, exit_stop, exit));
 
 	for (round = 0; round < hmm_kunit_rounds; round++) {
+		struct hmm_kunit_device *device = hmm_kunit_device(test);
 		struct mm_struct *mm = hmm_kunit_fork(test);
 
-		/* Who waits for the case to end may do so for long. */
+		/* The thread that waits for the case to end may wait for long. */
 		reset_hung_task_detector();
-		device->nr_exits = 0;
-		atomic_set(&device->nr_released, 0);
+		exit->device = device;
 		if (mmu_notifier_register(&exit->notifier, mm) ||
 		    hmm_kunit_device_register(device, mm, addr, NPAGES) ||
-		    hmm_range_register(&exit->range, &device->mirror, NULL))
+		    hmm_range_register(&exit->range, &device->mirror))
 			break;
 		complete(&exit->begin);
 		fsleep(round % 100);
@@ -555,7 +592,7 @@ static void fault_while_exiting(struct kunit *test)
 		by_worker += device->exit_by_worker;
 		hmm_range_unregister(&exit->range);
 		hmm_mirror_put(&device->mirror);
-		hmm_mirror_synchronize();
+		hmm_kunit_synchronize(device);
 		hmm_kunit_expect_released(device, 1);
 		mmu_notifier_unregister(&exit->notifier, mm);
 	}
@@ -572,23 +609,20 @@ static void fault_while_exiting(struct kunit *test)
 static struct kunit_case hmm_lock_cases[] = {
 #ifdef CONFIG_PER_VMA_LOCK
 	KUNIT_CASE_PARAM(one_vma, call_gen_params),
+	KUNIT_CASE_PARAM(several_vmas, call_gen_params),
+	KUNIT_CASE_PARAM(changing_vma, changing_gen_params),
+	KUNIT_CASE(large_vma),
 	KUNIT_CASE_PARAM(unreadable, call_gen_params),
-	KUNIT_CASE_PARAM(changing_vma, call_gen_params),
-	KUNIT_CASE_PARAM(two_vmas, call_gen_params),
-	KUNIT_CASE(fault_anon),
-	KUNIT_CASE(fault_thp),
-	KUNIT_CASE(fault_hugetlb),
-	KUNIT_CASE(fault_cow),
-	KUNIT_CASE(fault_no_anon_vma),
-	KUNIT_CASE(fault_file),
-	KUNIT_CASE(fault_gives_way),
-	KUNIT_CASE(fault_no_map_pages),
-	KUNIT_CASE_PARAM(fault_drops_lock, drop_gen_params),
+	KUNIT_CASE(stale_pages),
+	KUNIT_CASE_PARAM(cold, memory_gen_params),
+	KUNIT_CASE(cold_page),
+	KUNIT_CASE(cold_cow),
 #endif
 	KUNIT_CASE_PARAM(no_vma, call_gen_params),
 	KUNIT_CASE_PARAM(snapshot_mmap_lock, memory_gen_params),
 	KUNIT_CASE_PARAM(oom_reaped, call_gen_params),
 	KUNIT_CASE_PARAM(killed, call_gen_params),
+	KUNIT_CASE(deadline),
 	KUNIT_CASE(mmap_lock),
 	KUNIT_CASE(mmap_lock_exit),
 	KUNIT_CASE_SLOW(fault_while_exiting),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Suite hmm_snapshot: what is reported of each state of an entry.
+ * Suite hmm_snapshot: how each state of an entry is reported.
  *
  * The table, as states.h describes it, for PTEs, PMDs and PUDs. Not in it,
  * because the kernel makes no such entry: swap, markers, poison and
@@ -488,7 +488,7 @@ HMM_KUNIT_STATE_CASES(pud);
 
 #endif /* CONFIG_TRANSPARENT_HUGEPAGE */
 
-/* hmm_range_snapshot() itself: what it refuses, and what it promises. */
+/* hmm_range_snapshot() itself: ranges that it refuses, and its promises */
 
 static void bad_ranges(struct kunit *test)
 {
@@ -500,32 +500,32 @@ static void bad_ranges(struct kunit *test)
 	mirror = hmm_kunit_mirror(test, addr + PAGE_SIZE, 4, 0);
 	range = &mirror->range;
 	good = *range;
-	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(range), 0);
+	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(range, 0), 0);
 
 	range->end = range->start;
-	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(range), -EINVAL);
+	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(range, 0), -EINVAL);
 	range->end = range->start - PAGE_SIZE;
-	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(range), -EINVAL);
+	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(range, 0), -EINVAL);
 	*range = good;
 	range->start++;
-	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(range), -EINVAL);
+	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(range, 0), -EINVAL);
 	*range = good;
 	range->end--;
-	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(range), -EINVAL);
+	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(range, 0), -EINVAL);
 	*range = good;
 	range->start -= PAGE_SIZE;
-	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(range), -EINVAL);
+	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(range, 0), -EINVAL);
 	*range = good;
 	range->end += PAGE_SIZE;
-	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(range), -EINVAL);
+	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(range, 0), -EINVAL);
 	*range = good;
 	range->hmm_pfns = NULL;
-	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(range), -EINVAL);
+	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(range, 0), -EINVAL);
 	*range = good;
-	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(range), 0);
+	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(range, 0), 0);
 }
 
-/* What the array held before, and what the range asks for, make no difference. */
+/* The contents of the array before, and requests of the range, make no difference. */
 static void output_only(struct kunit *test)
 {
 	unsigned long addr = hmm_kunit_anon(test, TABLE), before;
@@ -540,14 +540,14 @@ static void output_only(struct kunit *test)
 	for (unsigned long i = 0; i < TABLE; i++)
 		mirror->range.hmm_pfns[i] = ~0ul;
 	before = hmm_kunit_nr_faults();
-	KUNIT_ASSERT_EQ(test, hmm_range_snapshot(&mirror->range), 0);
+	KUNIT_ASSERT_EQ(test, hmm_range_snapshot(&mirror->range, 0), 0);
 	KUNIT_EXPECT_EQ(test, hmm_kunit_nr_faults(), before);
 	hmm_kunit_expect_tag(test, mirror, 0, TAG);
 	for (unsigned long i = 1; i < TABLE; i++)
 		KUNIT_ASSERT_EQ(test, mirror->range.hmm_pfns[i], 0);
 }
 
-/* The sequence is the one before the walk: what is unmapped later is noticed. */
+/* The sequence is the one before the walk: an unmap that comes later is noticed. */
 static void sequence(struct kunit *test)
 {
 	unsigned long addr = hmm_kunit_anon(test, TABLE);
@@ -559,7 +559,7 @@ static void sequence(struct kunit *test)
 	mirror = hmm_kunit_mirror(test, addr, 4, 0);
 	range = &mirror->range;
 	for (int i = 0; i < 3; i++) {
-		KUNIT_ASSERT_EQ(test, hmm_range_snapshot(range), 0);
+		KUNIT_ASSERT_EQ(test, hmm_range_snapshot(range, 0), 0);
 		KUNIT_EXPECT_FALSE(test, mmu_interval_read_retry(range->notifier,
 								 range->notifier_seq));
 		KUNIT_ASSERT_EQ(test, vm_munmap(addr + i * PAGE_SIZE, PAGE_SIZE), 0);
@@ -578,10 +578,30 @@ static void killed(struct kunit *test)
 	hmm_kunit_write(test, addr, TAG);
 	mirror = hmm_kunit_mirror(test, addr, 4, 0);
 	hmm_kunit_kill(true);
-	ret = hmm_range_snapshot(&mirror->range);
+	ret = hmm_range_snapshot(&mirror->range, 0);
 	hmm_kunit_kill(false);
 	KUNIT_EXPECT_EQ(test, ret, -EINTR);
-	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(&mirror->range), 0);
+	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(&mirror->range, 0), 0);
+}
+
+/* An event is waited for until the deadline, and without one until it ends. */
+static void deadline(struct kunit *test)
+{
+	unsigned long addr = hmm_kunit_anon(test, TABLE), begun;
+	struct hmm_kunit_mirror *mirror;
+	struct mmu_notifier_range event;
+
+	hmm_kunit_needs_snapshot(test);
+	hmm_kunit_write(test, addr, TAG);
+	mirror = hmm_kunit_mirror(test, addr, 4, 0);
+	hmm_kunit_event_begin(test, &event, current->mm, addr, 1);
+	begun = jiffies;
+	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(&mirror->range, begun + HZ / 10), -EBUSY);
+	KUNIT_EXPECT_GE(test, jiffies - begun, HZ / 10);
+	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(&mirror->range, begun), -EBUSY);
+	hmm_kunit_event_end(&event);
+	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(&mirror->range, 0), 0);
+	hmm_kunit_expect_tag(test, mirror, 0, TAG);
 }
 
 /* The process is gone, its mm_struct is kept by the notifier. */
@@ -595,10 +615,10 @@ static void exited(struct kunit *test)
 	hmm_kunit_write(test, addr, TAG);
 	mm = hmm_kunit_fork(test);
 	mirror = hmm_kunit_mirror_of(test, mm, addr, 4, 0);
-	KUNIT_ASSERT_EQ(test, hmm_range_snapshot(&mirror->range), 0);
+	KUNIT_ASSERT_EQ(test, hmm_range_snapshot(&mirror->range, 0), 0);
 	KUNIT_EXPECT_TRUE(test, mirror->range.hmm_pfns[0] & HMM_PFN_VALID);
 	hmm_kunit_reap(test, mm);
-	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(&mirror->range), -EFAULT);
+	KUNIT_EXPECT_EQ(test, hmm_range_snapshot(&mirror->range, 0), -EFAULT);
 }
 
 static struct kunit_case hmm_snapshot_cases[] = {
@@ -624,6 +644,7 @@ static struct kunit_case hmm_snapshot_cases[] = {
 	KUNIT_CASE(output_only),
 	KUNIT_CASE(sequence),
 	KUNIT_CASE(killed),
+	KUNIT_CASE(deadline),
 	KUNIT_CASE(exited),
 	{}
 };

@@ -165,7 +165,7 @@ static int leave_later(void *data)
 	return 0;
 }
 
-/* What must be said of page @addr, after @call returned 0. */
+/* The entry that is expected for the page at @addr, after @call returned 0 */
 static unsigned long expected(const struct hmm_kunit_cell *cell,
 			      enum hmm_kunit_call call, unsigned long addr)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Tables of states: what is reported of each state of an entry, at each level.
+ * Tables of states: how each state of an entry is reported, at each level.
  *
  * One entry of the page tables is put into a state, in a range whose other pages
  * are there, and then
@@ -10,8 +10,8 @@
  *   CALL_READ       hmm_range_fault() makes it readable, or fails
  *   CALL_WRITE      hmm_range_fault() makes it writable, or fails
  *
- * What must come of it is stated with the state, and where that is a page, the
- * page tables tell which. What is only looked at, or refused, stays as it is and
+ * The table has the expected result for each state; where that is a page, the page
+ * tables tell which. An entry that is only looked at, or refused, stays as it is and
  * is not faulted.
  *
  * Entries are put there by hand where nothing simple leads to them. They are
@@ -26,7 +26,7 @@
 
 enum hmm_kunit_call { CALL_SNAPSHOT, CALL_LOOK, CALL_READ, CALL_WRITE };
 
-/* What the array must say of a page that nothing is asked for. */
+/* The entry of the array that is expected for a page without a request */
 enum hmm_kunit_look {
 	NOTHING,	/* 0 */
 	ERROR,		/* HMM_PFN_ERROR */
@@ -42,8 +42,8 @@ enum hmm_kunit_look {
  * @npages: that lie under it
  * @folio: what it mapped before
  * @pgmap: has the device memory that it then names
- * @device: what the array must say of the first page of that
- * @vm_flags: what its VMA has got
+ * @device: the entry of the array that is expected for the first page of that
+ * @vm_flags: flags that its VMA has got
  * @waited_for: a fault waits until it is no longer in the state
  * @pte, @pmd, @pud: what it was
  * @left: it is no longer in the state
@@ -71,8 +71,8 @@ struct hmm_kunit_cell {
  * @leave: and back
  * @later: do that while the fault waits for it, which is one fault or a few
  * @all: the state is one of the VMA, so of all pages of the range
- * @look: what the array says when nothing is asked for
- * @read, @write: what hmm_range_fault() returns when it is
+ * @look: the entry of the array without a request
+ * @read, @write: result of hmm_range_fault() with a request
  */
 struct hmm_kunit_state {
 	const char *name;
