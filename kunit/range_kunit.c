@@ -113,10 +113,12 @@ static void refused(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, -EBUSY, hmm_range_register(&s->range, mirror));
 	hmm_range_unregister(&s->range);
 	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_range_wait(&s->range, 0));
+	hmm_range_unregister(&s->range);
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_range_fault_unlocked(&s->range, 0));
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_range_snapshot(&s->range, 0));
 	kunit_warning_suppress(test) {
 		KUNIT_EXPECT_FALSE(test, hmm_range_valid(&s->range));
-		hmm_range_unregister(&s->range);
-		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 2);
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
 	}
 	/* Had any of these put or kept a reference, it would be too few or too many. */
 	KUNIT_EXPECT_EQ(test, 1, kref_read(&mirror->kref));
@@ -444,16 +446,16 @@ static void look_at_walk(void *data)
 	look->looked = true;
 }
 
-static void not_valid_in_walk(struct kunit *test)
+/* A range of a file whose faults can be watched, all of it faulted. */
+static struct subject *file_subject(struct kunit *test, struct hmm_kunit_file **hf)
 {
-	struct hmm_kunit_file *hf = hmm_kunit_file(test, NPAGES);
 	struct subject *s = kunit_kzalloc(test, sizeof(*s), GFP_KERNEL);
-	struct look look = { .s = s };
 	unsigned long addr;
 
 	KUNIT_ASSERT_NOT_NULL(test, s);
-	hmm_kunit_file_fill(test, hf, 0, 1);
-	addr = hmm_kunit_file_map(test, hf, MAP_SHARED);
+	*hf = hmm_kunit_file(test, NPAGES);
+	hmm_kunit_file_fill(test, *hf, 0, 1);
+	addr = hmm_kunit_file_map(test, *hf, MAP_SHARED);
 	s->device = hmm_kunit_device_of(test, addr, NPAGES);
 	s->range.start = addr;
 	s->range.end = addr + NPAGES * PAGE_SIZE;
@@ -461,11 +463,20 @@ static void not_valid_in_walk(struct kunit *test)
 	s->range.default_flags = REQ_READ;
 	KUNIT_ASSERT_EQ(test, 0, hmm_range_register(&s->range, &s->device->mirror));
 	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, subject_unregister, s));
-	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(&s->range, 0));
-	KUNIT_EXPECT_TRUE(test, valid(s));
+	KUNIT_ASSERT_EQ(test, 0, hmm_range_fault_unlocked(&s->range, 0));
+	KUNIT_ASSERT_TRUE(test, valid(s));
+	return s;
+}
+
+static void not_valid_in_walk(struct kunit *test)
+{
+	struct hmm_kunit_file *hf;
+	struct subject *s = file_subject(test, &hf);
+	struct look look = { .s = s };
+
 	KUNIT_EXPECT_TRUE(test, copy_begin(s, &look.generation));
 
-	hmm_kunit_madvise(test, addr + PAGE_SIZE, 1, MADV_DONTNEED);
+	hmm_kunit_madvise(test, s->range.start + PAGE_SIZE, 1, MADV_DONTNEED);
 	hf->at = 1;
 	hf->times = 1;
 	hf->call = look_at_walk;
@@ -523,6 +534,93 @@ static void no_array(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, valid(s));
 }
 
+/* A registered range that is copied is not registered, whatever the copy says. */
+static void copied_struct(struct kunit *test)
+{
+	struct subject *s = subject(test);
+	struct hmm_range copy;
+
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(&s->range, 0));
+	copy = s->range;
+	mutex_lock(&s->device->lock);
+	KUNIT_EXPECT_FALSE(test, hmm_range_valid(&copy));
+	mutex_unlock(&s->device->lock);
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_range_fault_unlocked(&copy, 0));
+	kunit_warning_suppress(test) {
+		hmm_range_unregister(&copy);
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
+	}
+	KUNIT_EXPECT_TRUE(test, valid(s));
+}
+
+/* A second thread that walks a range is refused, and makes nothing valid. */
+static void fault_in_walk(void *data)
+{
+	struct look *look = data;
+
+	kunit_warning_suppress(look->s->device->test) {
+		look->looked = hmm_range_fault_unlocked(&look->s->range, 0) == -EBUSY;
+	}
+	look->valid = valid(look->s);
+}
+
+static void two_threads(struct kunit *test)
+{
+	struct look look = { };
+	struct hmm_kunit_file *hf;
+	struct subject *s;
+
+	s = file_subject(test, &hf);
+	look.s = s;
+	hmm_kunit_madvise(test, s->range.start + PAGE_SIZE, 1, MADV_DONTNEED);
+	hf->at = 1;
+	hf->times = 1;
+	hf->call = fault_in_walk;
+	hf->data = &look;
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(&s->range, 0));
+	KUNIT_EXPECT_TRUE(test, look.looked);
+	KUNIT_EXPECT_FALSE(test, look.valid);
+	KUNIT_EXPECT_TRUE(test, valid(s));
+}
+
+/* A range of a mirror that is released is unregistered, and none can be registered then. */
+static void after_release(struct kunit *test)
+{
+	struct subject *s = subject(test);
+
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(&s->range, 0));
+	hmm_mirror_put(&s->device->mirror);
+	hmm_kunit_synchronize(s->device);
+	KUNIT_EXPECT_PTR_EQ(test, s->range.mirror, NULL);
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_range_fault_unlocked(&s->range, 0));
+	kunit_warning_suppress(test) {
+		KUNIT_EXPECT_EQ(test, -EINVAL,
+				hmm_range_register(&s->range, &s->device->mirror));
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
+	}
+}
+
+/* A driver that looks without the lock, or for something else than it asked for. */
+static void wrong_question(struct kunit *test)
+{
+	struct subject *s = subject(test);
+
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(&s->range, 0));
+	s->range.default_flags = REQ_WRITE;
+	KUNIT_EXPECT_FALSE(test, valid(s));
+	s->range.default_flags = REQ_READ;
+	s->range.dev_private_owner = s;
+	KUNIT_EXPECT_FALSE(test, valid(s));
+	s->range.dev_private_owner = NULL;
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	/* lockdep would warn of it, too. */
+	if (!IS_ENABLED(CONFIG_LOCKDEP))
+		kunit_warning_suppress(test) {
+			hmm_range_valid(&s->range);
+			KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
+		}
+}
+
 static struct kunit_case hmm_range_cases[] = {
 	KUNIT_CASE(keeps_no_mirror),
 	KUNIT_CASE(refused),
@@ -537,6 +635,10 @@ static struct kunit_case hmm_range_cases[] = {
 	KUNIT_CASE(not_valid_in_walk),
 	KUNIT_CASE_PARAM(failed, waiter_gen_params),
 	KUNIT_CASE(no_array),
+	KUNIT_CASE(copied_struct),
+	KUNIT_CASE(two_threads),
+	KUNIT_CASE(after_release),
+	KUNIT_CASE(wrong_question),
 	{ }
 };
 
