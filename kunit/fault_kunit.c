@@ -908,7 +908,7 @@ static void file_drops_lock_timeout(struct kunit *test)
 }
 
 #ifdef CONFIG_HMM_KUNIT_HAS_WAIT
-/* A deadline stays where it is, whatever comes; but what has come is not lost. */
+/* A deadline that passes does not end faults that bring one page after the other. */
 static void file_drops_lock_deadline(struct kunit *test)
 {
 	struct hmm_kunit_file *hf = hmm_kunit_file(test, 10);
@@ -921,22 +921,17 @@ static void file_drops_lock_deadline(struct kunit *test)
 	hf->ret = VM_FAULT_RETRY;
 	hf->at = ULONG_MAX;
 	hf->times = 10;
-	hf->sleep_ms = 200;
-	KUNIT_EXPECT_EQ(test, -EBUSY,
-			hmm_range_fault_unlocked(&mirror->range, hmm_deadline(HZ / 2)));
-	KUNIT_EXPECT_GE(test, jiffies - begun, HZ / 2);
-	KUNIT_EXPECT_GT(test, hf->first, 1);
-	KUNIT_EXPECT_GT(test, hf->times, 1);
-
-	hf->sleep_ms = 0;
+	hf->sleep_ms = 50;
 	KUNIT_EXPECT_EQ(test, 0,
-			hmm_range_fault_unlocked(&mirror->range, hmm_deadline(10 * HZ)));
+			hmm_range_fault_unlocked(&mirror->range, hmm_deadline(HZ / 5)));
+	KUNIT_EXPECT_GT(test, jiffies - begun, HZ / 5);
+	KUNIT_EXPECT_EQ(test, 0, hf->times);
 	KUNIT_EXPECT_EQ(test, 20, atomic_read(&hf->nr_faults));
 	hmm_kunit_expect_mapped(test, mirror);
 	expect_tags(test, mirror, 10, &none);
 }
 
-/* Nor is an event waited for any longer. Without a deadline it is. */
+/* An event is not waited for any longer. Without a deadline it is. */
 static void event_deadline(struct kunit *test)
 {
 	unsigned long addr = hmm_kunit_anon(test, 1), begun = jiffies;
