@@ -426,6 +426,8 @@ static int event_thread(void *data)
 	struct subject *s = overlap->s;
 
 	mmap_write_lock(mm);
+	/* So that the lock of the VMA does not do. */
+	vma_start_write(vma_lookup(mm, s->range.start));
 	complete(&overlap->done);
 	while (!mmap_lock_is_contended(mm))
 		msleep(20);
@@ -446,8 +448,6 @@ static void event_beside(struct subject *s, int (*walk)(struct hmm_range *range)
 {
 	struct overlap overlap = { .s = s, .waiter = current, .last = s->pfns[NPAGES - 1] };
 
-	/* Of more than one VMA, so that the mmap lock is taken. */
-	hmm_kunit_madvise(s->test, s->range.start, 8, MADV_DONTFORK);
 	hmm_kunit_madvise(s->test, s->range.start + COMES * PAGE_SIZE, 1, MADV_DONTNEED);
 	init_completion(&overlap.done);
 	KUNIT_ASSERT_FALSE(s->test, IS_ERR(kthread_run(event_thread, &overlap, "event")));
