@@ -140,6 +140,30 @@ void hmm_kunit_wait_for_exit(struct hmm_kunit_device *device)
 	KUNIT_ASSERT_EQ(device->test, 1, device->nr_exits);
 }
 
+static int lock_thread(void *data)
+{
+	struct hmm_kunit_device *device = data;
+
+	mutex_lock(&device->lock);
+	complete(&device->entered);
+	wait_for_completion(&device->go);
+	mutex_unlock(&device->lock);
+	complete(&device->entered);
+	return 0;
+}
+
+void hmm_kunit_begin_lock(struct hmm_kunit_device *device)
+{
+	KUNIT_ASSERT_FALSE(device->test, IS_ERR(kthread_run(lock_thread, device, "lock")));
+	wait_for_completion(&device->entered);
+}
+
+void hmm_kunit_end_lock(struct hmm_kunit_device *device)
+{
+	complete(&device->go);
+	wait_for_completion(&device->entered);
+}
+
 static int event_thread(void *data)
 {
 	struct hmm_kunit_held_event *event = data;

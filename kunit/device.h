@@ -75,6 +75,10 @@ void hmm_kunit_wait_for_exit(struct hmm_kunit_device *device);
 /* Others may run now, for longer or shorter. */
 void hmm_kunit_let_run(void);
 
+/* A thread of its own holds the lock from begin to end. */
+void hmm_kunit_begin_lock(struct hmm_kunit_device *device);
+void hmm_kunit_end_lock(struct hmm_kunit_device *device);
+
 /* An event in a thread of its own, whose callback runs from begin to end. */
 struct hmm_kunit_held_event {
 	struct hmm_kunit_device *device;

@@ -677,9 +677,9 @@ static void refused_event(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, hmm_kunit_event_try(test, current->mm, addr, 1));
 	KUNIT_EXPECT_TRUE(test, valid(s));
 	s->device->ops.nonblocking = true;
-	mutex_lock(&s->device->lock);
+	hmm_kunit_begin_lock(s->device);
 	KUNIT_EXPECT_FALSE(test, hmm_kunit_event_try(test, current->mm, addr, 1));
-	mutex_unlock(&s->device->lock);
+	hmm_kunit_end_lock(s->device);
 	KUNIT_EXPECT_TRUE(test, valid(s));
 	s->device->busy = true;
 	KUNIT_EXPECT_FALSE(test, hmm_kunit_event_try(test, current->mm, addr, 1));

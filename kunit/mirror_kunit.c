@@ -617,9 +617,9 @@ static void nonblocking(struct kunit *test)
 
 	hmm_kunit_needs_events(test);
 	device = device_of(test, &addr);
-	mutex_lock(&device->lock);
+	hmm_kunit_begin_lock(device);
 	KUNIT_EXPECT_FALSE(test, hmm_kunit_event_try(test, current->mm, addr, 1));
-	mutex_unlock(&device->lock);
+	hmm_kunit_end_lock(device);
 	KUNIT_EXPECT_EQ(test, 0, device->nr_callbacks);
 	KUNIT_EXPECT_TRUE(test, hmm_kunit_event_try(test, current->mm, addr, 1));
 	KUNIT_EXPECT_EQ(test, 1, device->nr_callbacks);
