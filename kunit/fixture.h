@@ -34,6 +34,11 @@ static inline int hmm_range_snapshot(struct hmm_range *range, unsigned long dead
 {
 	return -EOPNOTSUPP;
 }
+
+static inline unsigned long hmm_deadline(unsigned long timeout)
+{
+	return timeout ? jiffies + timeout : 0;
+}
 #endif
 
 static inline void hmm_kunit_needs_snapshot(struct kunit *test)

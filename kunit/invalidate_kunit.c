@@ -110,6 +110,20 @@ static int fault_unlocked(struct hmm_range *range)
 	return hmm_range_fault_unlocked_timeout(range, 0);
 }
 
+/* Or, where it is absent, a call without a request. */
+static int snapshot_of(struct hmm_range *range)
+{
+	unsigned long flags = range->default_flags;
+	int ret;
+
+	if (IS_ENABLED(CONFIG_HMM_KUNIT_HAS_SNAPSHOT))
+		return hmm_range_snapshot(range, 0);
+	range->default_flags = 0;
+	ret = fault_unlocked(range);
+	range->default_flags = flags;
+	return ret;
+}
+
 /*
  * What happens while a fault goes on, after pages before AT have been stored: events,
  * which all begin before the first one ends. Pages [first, end) of the range are to be
@@ -344,7 +358,7 @@ static void other_owner(struct subject *s)
 
 static void snapshot(struct subject *s)
 {
-	KUNIT_EXPECT_EQ(s->test, 0, hmm_range_snapshot(&s->range, 0));
+	KUNIT_EXPECT_EQ(s->test, 0, snapshot_of(&s->range));
 	KUNIT_EXPECT_TRUE(s->test, valid(s));
 	KUNIT_EXPECT_EQ(s->test, NPAGES, plant(s));
 }
@@ -456,11 +470,6 @@ static void event_beside(struct subject *s, int (*walk)(struct hmm_range *range)
 	wait_for_completion(&overlap.done);
 }
 
-static int snapshot_of(struct hmm_range *range)
-{
-	return hmm_range_snapshot(range, 0);
-}
-
 static void beside_snapshot(struct subject *s)
 {
 	event_beside(s, snapshot_of);
@@ -527,7 +536,7 @@ static void killed_snapshot(struct subject *s)
 	int ret;
 
 	hmm_kunit_kill(true);
-	ret = hmm_range_snapshot(&s->range, 0);
+	ret = snapshot_of(&s->range);
 	hmm_kunit_kill(false);
 	KUNIT_EXPECT_EQ(s->test, -EINTR, ret);
 }
@@ -722,7 +731,7 @@ static void moved(struct kunit *test)
 		mmap_read_lock(current->mm);
 		KUNIT_EXPECT_EQ(test, -EINVAL, hmm_range_fault(range));
 		mmap_read_unlock(current->mm);
-		KUNIT_EXPECT_EQ(test, -EINVAL, hmm_range_snapshot(range, 0));
+		KUNIT_EXPECT_EQ(test, -EINVAL, snapshot_of(range));
 		range->start = was.start;
 		range->end = was.end;
 		range->hmm_pfns = was.hmm_pfns;
@@ -788,7 +797,7 @@ static void two_vmas(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, fault->fault(&s->range));
 	expect_looked_at(s, 0, npages);
 	plant(s);
-	KUNIT_EXPECT_EQ(test, 0, hmm_range_snapshot(&s->range, 0));
+	KUNIT_EXPECT_EQ(test, 0, snapshot_of(&s->range));
 	KUNIT_EXPECT_TRUE(test, valid(s));
 	expect_looked_at(s, 0, npages);
 }
