@@ -691,6 +691,7 @@ static void file_table_freed(struct kunit *test)
 	struct table table = {};
 	struct hmm_kunit_mirror *mirror;
 
+	hmm_kunit_needs_events(test);
 	hmm_kunit_file_fill(test, hf, 0, TAG);
 	table.addr = hmm_kunit_file_map(test, hf, MAP_SHARED);
 	table.mm = current->mm;
