@@ -92,6 +92,26 @@ struct hmm_kunit_mirror *hmm_kunit_mirror_of(struct kunit *test,
 	return mirror;
 }
 
+/* As amdgpu does; hmm_range_wait() is absent before the patch that adds it. */
+int hmm_kunit_fault_locked(struct hmm_range *range, unsigned long deadline)
+{
+	int ret;
+
+	do {
+#ifdef CONFIG_HMM_KUNIT_HAS_WAIT
+		ret = hmm_range_wait(range, deadline);
+		if (ret)
+			return ret;
+#else
+		range->notifier_seq = mmu_interval_read_begin(range->notifier);
+#endif
+		mmap_read_lock(current->mm);
+		ret = hmm_range_fault(range);
+		mmap_read_unlock(current->mm);
+	} while (ret == -EBUSY);
+	return ret;
+}
+
 /* As a driver: hmm_range_fault() until the result is valid, or an error. */
 int hmm_kunit_fault(struct hmm_kunit_mirror *mirror)
 {

@@ -92,6 +92,8 @@ struct hmm_kunit_mirror *hmm_kunit_mirror_of(struct kunit *test,
 					     unsigned long npages,
 					     unsigned long default_flags);
 int hmm_kunit_fault(struct hmm_kunit_mirror *mirror);
+/* A range under the mmap lock, until it has been walked, or an error; 0: no deadline. */
+int hmm_kunit_fault_locked(struct hmm_range *range, unsigned long deadline);
 /* hmm_range_snapshot(), or, where it is absent, hmm_range_fault() without a request. */
 int hmm_kunit_snapshot(struct hmm_kunit_mirror *mirror);
 

@@ -265,30 +265,9 @@ static void expect_looked_at(struct subject *s, unsigned long first, unsigned lo
 	}
 }
 
-/* Absent before the patch that adds it. */
-static int wait_for_events(struct hmm_range *range)
-{
-#ifdef CONFIG_HMM_KUNIT_HAS_WAIT
-	return hmm_range_wait(range, 0);
-#else
-	range->notifier_seq = mmu_interval_read_begin(range->notifier);
-	return 0;
-#endif
-}
-
 static int fault_locked(struct hmm_range *range)
 {
-	int ret;
-
-	do {
-		ret = wait_for_events(range);
-		if (ret)
-			return ret;
-		mmap_read_lock(current->mm);
-		ret = hmm_range_fault(range);
-		mmap_read_unlock(current->mm);
-	} while (ret == -EBUSY);
-	return ret;
+	return hmm_kunit_fault_locked(range, 0);
 }
 
 static const struct fault {

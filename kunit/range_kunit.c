@@ -160,22 +160,6 @@ static int fault_timeout(struct hmm_range *range, unsigned long deadline)
 	return hmm_range_fault_unlocked_timeout(range, deadline ? deadline - jiffies : 0);
 }
 
-/* As amdgpu does. */
-static int wait_and_fault(struct hmm_range *range, unsigned long deadline)
-{
-	int ret;
-
-	do {
-		ret = hmm_range_wait(range, deadline);
-		if (ret)
-			return ret;
-		mmap_read_lock(current->mm);
-		ret = hmm_range_fault(range);
-		mmap_read_unlock(current->mm);
-	} while (ret == -EBUSY);
-	return ret;
-}
-
 struct waiter {
 	const char *name;
 	int (*wait)(struct hmm_range *range, unsigned long deadline);
@@ -186,7 +170,7 @@ static const struct waiter waiters[] = {
 	{ "wait", wait_until, false },
 	{ "fault", hmm_range_fault_unlocked, true },
 	{ "fault_timeout", fault_timeout, true },
-	{ "wait_and_fault", wait_and_fault, true },
+	{ "wait_and_fault", hmm_kunit_fault_locked, true },
 	{ "snapshot", hmm_range_snapshot, true },
 };
 
@@ -196,7 +180,7 @@ KUNIT_ARRAY_PARAM_DESC(waiter, waiters, name);
 static const struct waiter budgets[] = {
 	{ "wait", wait_until, false },
 	{ "fault", hmm_range_fault_unlocked, true },
-	{ "wait_and_fault", wait_and_fault, true },
+	{ "wait_and_fault", hmm_kunit_fault_locked, true },
 	{ "snapshot", hmm_range_snapshot, true },
 };
 
