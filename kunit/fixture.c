@@ -92,19 +92,26 @@ struct hmm_kunit_mirror *hmm_kunit_mirror_of(struct kunit *test,
 	return mirror;
 }
 
-/* As amdgpu does; hmm_range_wait() is absent before the patch that adds it. */
+/* It is absent before the patch that adds it. */
+int hmm_kunit_wait(struct hmm_range *range, unsigned long deadline)
+{
+#ifdef CONFIG_HMM_KUNIT_HAS_WAIT
+	return hmm_range_wait(range, deadline);
+#else
+	range->notifier_seq = mmu_interval_read_begin(range->notifier);
+	return 0;
+#endif
+}
+
+/* As amdgpu does. */
 int hmm_kunit_fault_locked(struct hmm_range *range, unsigned long deadline)
 {
 	int ret;
 
 	do {
-#ifdef CONFIG_HMM_KUNIT_HAS_WAIT
-		ret = hmm_range_wait(range, deadline);
+		ret = hmm_kunit_wait(range, deadline);
 		if (ret)
 			return ret;
-#else
-		range->notifier_seq = mmu_interval_read_begin(range->notifier);
-#endif
 		mmap_read_lock(current->mm);
 		ret = hmm_range_fault(range);
 		mmap_read_unlock(current->mm);

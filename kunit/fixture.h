@@ -92,7 +92,11 @@ struct hmm_kunit_mirror *hmm_kunit_mirror_of(struct kunit *test,
 					     unsigned long npages,
 					     unsigned long default_flags);
 int hmm_kunit_fault(struct hmm_kunit_mirror *mirror);
-/* A range under the mmap lock, until it has been walked, or an error; 0: no deadline. */
+/*
+ * hmm_range_wait(), or, where it is absent, mmu_interval_read_begin(), which has no
+ * deadline; and a fault under the mmap lock after that, until it does not return -EBUSY.
+ */
+int hmm_kunit_wait(struct hmm_range *range, unsigned long deadline);
 int hmm_kunit_fault_locked(struct hmm_range *range, unsigned long deadline);
 /* hmm_range_snapshot(), or, where it is absent, hmm_range_fault() without a request. */
 int hmm_kunit_snapshot(struct hmm_kunit_mirror *mirror);

@@ -557,10 +557,10 @@ static void stale(struct kunit *test)
 	fault_all(s, fault_unlocked);
 	stale->event(s);
 	KUNIT_EXPECT_FALSE(test, valid(s));
-	KUNIT_EXPECT_EQ(test, 0, wait_for_events(&s->range));
+	KUNIT_EXPECT_EQ(test, 0, hmm_kunit_wait(&s->range, 0));
 	KUNIT_EXPECT_FALSE(test, valid(s));
 	snapshot(s);
-	KUNIT_EXPECT_EQ(test, 0, wait_for_events(&s->range));
+	KUNIT_EXPECT_EQ(test, 0, hmm_kunit_wait(&s->range, 0));
 	KUNIT_EXPECT_EQ(test, 0, fault_unlocked(&s->range));
 	KUNIT_EXPECT_TRUE(test, valid(s));
 	expect_looked_at(s, 0, s->npages);
@@ -577,7 +577,7 @@ static void failed_and_waited(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, PAGE_SIZE));
 	KUNIT_EXPECT_EQ(test, -EFAULT, fault_unlocked(&s->range));
 	KUNIT_EXPECT_FALSE(test, valid(s));
-	KUNIT_EXPECT_EQ(test, 0, wait_for_events(&s->range));
+	KUNIT_EXPECT_EQ(test, 0, hmm_kunit_wait(&s->range, 0));
 	KUNIT_EXPECT_FALSE(test, valid(s));
 }
 

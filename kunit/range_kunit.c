@@ -150,11 +150,6 @@ static void event_is_seen(struct kunit *test)
 }
 
 /* Calls that wait while something happens to the range. */
-static int wait_until(struct hmm_range *range, unsigned long deadline)
-{
-	return hmm_range_wait(range, deadline);
-}
-
 static int fault_timeout(struct hmm_range *range, unsigned long deadline)
 {
 	return hmm_range_fault_unlocked_timeout(range, deadline ? deadline - jiffies : 0);
@@ -167,7 +162,7 @@ struct waiter {
 };
 
 static const struct waiter waiters[] = {
-	{ "wait", wait_until, false },
+	{ "wait", hmm_range_wait, false },
 	{ "fault", hmm_range_fault_unlocked, true },
 	{ "fault_timeout", fault_timeout, true },
 	{ "wait_and_fault", hmm_kunit_fault_locked, true },
@@ -178,7 +173,7 @@ KUNIT_ARRAY_PARAM_DESC(waiter, waiters, name);
 
 /* Those with an absolute deadline. */
 static const struct waiter budgets[] = {
-	{ "wait", wait_until, false },
+	{ "wait", hmm_range_wait, false },
 	{ "fault", hmm_range_fault_unlocked, true },
 	{ "wait_and_fault", hmm_kunit_fault_locked, true },
 	{ "snapshot", hmm_range_snapshot, true },
