@@ -15,6 +15,7 @@
 #include <linux/iommu.h>
 #include <linux/kthread.h>
 #include <linux/mman.h>
+#include <linux/nmi.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/random.h>
 #include <linux/swiotlb.h>
@@ -1158,6 +1159,7 @@ static void storm(struct kunit *test)
 	thread = kthread_run(storm_thread, s, "storm");
 	KUNIT_ASSERT_FALSE(test, IS_ERR(thread));
 	do {
+		reset_hung_task_detector();
 		ret = subject_map(s);
 		/* A fault of a file may meet a page table that is just freed: -ENOMEM. */
 		if (ret) {

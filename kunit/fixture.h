@@ -25,7 +25,10 @@
 #include <linux/mmu_notifier.h>
 #include <linux/spinlock.h>
 
-/* How often races are repeated: hmm_kunit.rounds, 200. Storms take a second for 200. */
+/*
+ * How often races are repeated: hmm_kunit.rounds, 200. Storms take a second for 200, and
+ * call reset_hung_task_detector(), as KUnit sleeps until they have ended.
+ */
 extern unsigned int hmm_kunit_rounds;
 
 /* Absent before the patch that adds it: a case that calls it says so. */

@@ -10,6 +10,7 @@
 #include <linux/delay.h>
 #include <linux/kthread.h>
 #include <linux/mman.h>
+#include <linux/nmi.h>
 #include <linux/random.h>
 #include <linux/sched/mm.h>
 
@@ -1093,6 +1094,7 @@ static void storm(struct kunit *test)
 	while (time_before(jiffies, end) && !storm_take_away(storm)) {
 		nr++;
 		hmm_kunit_let_run();
+		reset_hung_task_detector();
 	}
 	storm_stop(storm);
 	for (i = 0; i < ARRAY_SIZE(parts); i++)

@@ -6,6 +6,7 @@
 #include <linux/delay.h>
 #include <linux/kthread.h>
 #include <linux/mman.h>
+#include <linux/nmi.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 
@@ -869,6 +870,7 @@ static void storm(struct kunit *test)
 	}
 	for (unsigned int i = 0; time_before(jiffies, end); i = (i + 1) % NR_SLOTS) {
 		usleep_range(10, 50);
+		reset_hung_task_detector();
 		if (storm.slots[i])
 			storm_remove(&storm, i);
 		else if (storm_register(&storm, i))
