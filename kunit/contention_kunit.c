@@ -16,7 +16,6 @@
 #include <linux/sort.h>
 #include <linux/uaccess.h>
 #include <asm/tlb.h>
-#include <trace/events/mmap_lock.h>
 
 #ifdef CONFIG_HMM_KUNIT_HAS_RANGE
 #include "device.h"
@@ -43,34 +42,17 @@ static int cpu_fault(struct hmm_kunit_mirror *mirror)
 	return 0;
 }
 
-struct lock_count {
-	struct mm_struct *mm;
-	struct task_struct *task;
-	unsigned int nr;
-};
-
-static void count_lock(void *data, struct mm_struct *mm, bool write, bool success)
-{
-	struct lock_count *count = data;
-
-	if (mm == count->mm && current == count->task && success)
-		count->nr++;
-}
-
 static void report_locks(struct kunit *test, const char *what,
 			 int (*run)(struct hmm_kunit_mirror *mirror),
 			 struct hmm_kunit_mirror *mirror)
 {
-	struct lock_count count = { .mm = mirror->notifier.mm, .task = current };
-	int ret;
+	struct hmm_kunit_locks *locks = hmm_kunit_mmap_locks_begin(test);
+	int ret = run(mirror);
+	unsigned int nr = hmm_kunit_mmap_locks_end(test, locks);
 
-	KUNIT_ASSERT_EQ(test, 0, register_trace_mmap_lock_acquire_returned(count_lock, &count));
-	ret = run(mirror);
-	unregister_trace_mmap_lock_acquire_returned(count_lock, &count);
-	tracepoint_synchronize_unregister();
 	KUNIT_ASSERT_EQ(test, ret, 0);
 	hmm_kunit_expect_mapped(test, mirror);
-	kunit_info(test, "bench: %s: %u.00", what, count.nr);
+	kunit_info(test, "bench: %s: %u.00", what, nr);
 }
 
 static void mmap_locks(struct kunit *test)
@@ -101,6 +83,7 @@ static void mmap_locks(struct kunit *test)
 struct mapper {
 	struct mm_struct *mm;
 	void (*change)(struct mapper *mapper);
+	struct hmm_kunit_mirror *mirror;
 	unsigned long addr;	/* of the memory that @change changes, if it stays */
 	struct completion done;
 	bool stop;
@@ -213,13 +196,14 @@ static void report_time(struct kunit *test, const char *what,
 }
 
 static struct mapper *start(struct kunit *test, void (*change)(struct mapper *mapper),
-			    unsigned long addr)
+			    struct hmm_kunit_mirror *mirror, unsigned long addr)
 {
 	struct mapper *mapper = kunit_kzalloc(test, sizeof(*mapper), GFP_KERNEL);
 
 	KUNIT_ASSERT_NOT_NULL(test, mapper);
 	mapper->mm = current->mm;
 	mapper->change = change;
+	mapper->mirror = mirror;
 	mapper->addr = addr;
 	init_completion(&mapper->done);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(kthread_run(mapper_thread, mapper, "mapper")));
@@ -260,21 +244,58 @@ static void beside_writer(struct kunit *test)
 	report_times(test, "", mirror, addr);
 	report_time(test, "ns, CPU fault", cpu_fault, mirror, addr);
 
-	mapper = start(test, change_mapping, 0);
+	mapper = start(test, change_mapping, mirror, 0);
 	report_times(test, " beside mmap()", mirror, addr);
 	stop(test, mapper);
 
 	other = vm_mmap(NULL, 0, SZ_64M, PROT_READ | PROT_WRITE | PROT_EXEC,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, 0);
 	KUNIT_ASSERT_FALSE(test, IS_ERR_VALUE(other));
-	mapper = start(test, change_prot, other);
+	mapper = start(test, change_prot, mirror, other);
 	report_times(test, " beside mprotect()", mirror, addr);
 	stop(test, mapper);
 
-	mapper = start(test, change_vma, addr + COLD_PAGES * PAGE_SIZE);
+	mapper = start(test, change_vma, mirror, addr + COLD_PAGES * PAGE_SIZE);
 	report_times(test, ", the VMA changes", mirror, addr);
 	report_time(test, "ns, CPU fault, the VMA changes", cpu_fault, mirror, addr);
 	stop(test, mapper);
+}
+
+static void walk(struct mapper *mapper)
+{
+	hmm_kunit_snapshot(mapper->mirror);
+}
+
+/* How long a thread waits, at most, that changes a VMA of 256M while that is walked. */
+static void writer_waits(struct kunit *test)
+{
+	unsigned long addr = hmm_kunit_anon(test, COLD_PAGES), nr;
+	struct hmm_kunit_mirror *mirror = hmm_kunit_mirror(test, addr, COLD_PAGES, REQ_WRITE);
+	u64 begin, walk_64m = U64_MAX, longest = 0;
+	struct mapper *mapper;
+
+	KUNIT_ASSERT_EQ(test, 0, range_fault_unlocked(mirror));
+	mirror->range.end = addr + SZ_64M;
+	for (int i = 0; i < 5; i++) {
+		begin = ktime_get_ns();
+		KUNIT_ASSERT_EQ(test, 0, hmm_kunit_snapshot(mirror));
+		walk_64m = min(walk_64m, ktime_get_ns() - begin);
+	}
+	mirror->range.end = addr + SZ_256M;
+
+	mapper = start(test, walk, mirror, 0);
+	for (int i = 0; i < 20; i++) {
+		nr = READ_ONCE(mapper->nr);
+		while (READ_ONCE(mapper->nr) == nr)
+			cond_resched();
+		begin = ktime_get_ns();
+		do_madvise(current->mm, addr, SZ_256M, i & 1 ? MADV_DOFORK : MADV_DONTFORK);
+		longest = max(longest, ktime_get_ns() - begin);
+	}
+	stop(test, mapper);
+	kunit_info(test, "bench: us, a walk of 64M: %llu.00", div_u64(walk_64m, NSEC_PER_USEC));
+	kunit_info(test, "bench: us, a writer waits for a walk of 256M: %llu.00",
+		   div_u64(longest, NSEC_PER_USEC));
 }
 
 /*
@@ -413,6 +434,7 @@ static void beside_stream(struct kunit *test)
 static struct kunit_case hmm_contention_cases[] = {
 	KUNIT_CASE(mmap_locks),
 	KUNIT_CASE_SLOW(beside_writer),
+	KUNIT_CASE_SLOW(writer_waits),
 	KUNIT_CASE_SLOW(beside_stream),
 	{}
 };

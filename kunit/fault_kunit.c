@@ -400,6 +400,7 @@ static const struct mthp {
 	{ "64k_last_is_there", 4, REQ_WRITE, { 1, 31, 32 } },
 	{ "64k_some_are_there", 4, REQ_WRITE, { 17, 20, 64 } },
 	{ "256k", 6, REQ_WRITE, { 0, 0, 1 } },
+	{ "1m", 8, REQ_WRITE, { 0, 0, 1 } },
 };
 
 KUNIT_ARRAY_PARAM_DESC(mthp, mthp_params, name);

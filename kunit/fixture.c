@@ -15,6 +15,7 @@
 #include <linux/shmem_fs.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include <trace/events/mmap_lock.h>
 
 #include "fixture.h"
 
@@ -90,6 +91,44 @@ struct hmm_kunit_mirror *hmm_kunit_mirror_of(struct kunit *test,
 			kunit_add_action_or_reset(test, hmm_kunit_mirror_remove,
 						  mirror));
 	return mirror;
+}
+
+struct hmm_kunit_locks {
+	struct task_struct *task;
+	unsigned int nr;
+};
+
+static void count_lock(void *data, struct mm_struct *mm, bool write, bool success)
+{
+	struct hmm_kunit_locks *locks = data;
+
+	if (locks->task == current && mm == current->mm && success)
+		locks->nr++;
+}
+
+static void count_end(void *data)
+{
+	unregister_trace_mmap_lock_acquire_returned(count_lock, data);
+	tracepoint_synchronize_unregister();
+}
+
+struct hmm_kunit_locks *hmm_kunit_mmap_locks_begin(struct kunit *test)
+{
+	struct hmm_kunit_locks *locks = kunit_kzalloc(test, sizeof(*locks), GFP_KERNEL);
+
+	if (!IS_ENABLED(CONFIG_TRACEPOINTS))
+		kunit_skip(test, "no tracepoints");
+	KUNIT_ASSERT_NOT_NULL(test, locks);
+	locks->task = current;
+	KUNIT_ASSERT_EQ(test, 0, register_trace_mmap_lock_acquire_returned(count_lock, locks));
+	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, count_end, locks));
+	return locks;
+}
+
+unsigned int hmm_kunit_mmap_locks_end(struct kunit *test, struct hmm_kunit_locks *locks)
+{
+	kunit_release_action(test, count_end, locks);
+	return locks->nr;
 }
 
 /* It is absent before the patch that adds it. */

@@ -130,6 +130,13 @@ static inline unsigned long hmm_kunit_leaf_entry(const struct hmm_kunit_leaf *le
 void hmm_kunit_expect_mapped(struct kunit *test,
 			     const struct hmm_kunit_mirror *mirror);
 
+/*
+ * How often this thread has taken the mmap lock of its mm since _begin(). The case is
+ * skipped where the lock has no tracepoints.
+ */
+struct hmm_kunit_locks *hmm_kunit_mmap_locks_begin(struct kunit *test);
+unsigned int hmm_kunit_mmap_locks_end(struct kunit *test, struct hmm_kunit_locks *locks);
+
 /* Faults that the kernel completed for this task so far. */
 static inline unsigned long hmm_kunit_nr_faults(void)
 {

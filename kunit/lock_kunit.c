@@ -303,6 +303,29 @@ static void no_vma(struct kunit *test)
 	}
 }
 
+/* The mmap lock is released where the range crosses 64M, even if nobody waits for it. */
+static void released(struct kunit *test)
+{
+	const struct call *call = test->param_value;
+	unsigned long addr = ALIGN_DOWN(hmm_kunit_anon(test, SZ_128M / PAGE_SIZE) + SZ_128M -
+					NPAGES * PAGE_SIZE, SZ_64M) - NPAGES / 2 * PAGE_SIZE;
+	struct hmm_kunit_locks *locks;
+	struct hmm_kunit_mirror *mirror;
+
+	mirror = hmm_kunit_mirror(test, addr, NPAGES, call->default_flags);
+	/* Faults and holes need the mmap lock */
+	if (!call->default_flags)
+		KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, NPAGES * PAGE_SIZE));
+	locks = hmm_kunit_mmap_locks_begin(test);
+	KUNIT_EXPECT_EQ(test, 0, call->fn(&mirror->range, 0));
+	KUNIT_EXPECT_EQ(test, 2, hmm_kunit_mmap_locks_end(test, locks));
+	if (call->default_flags)
+		hmm_kunit_expect_mapped(test, mirror);
+	else
+		for (int i = 0; i < NPAGES; i++)
+			KUNIT_EXPECT_EQ(test, mirror->range.hmm_pfns[i], HMM_PFN_ERROR);
+}
+
 static unsigned long map_file(struct kunit *test, unsigned long npages)
 {
 	struct hmm_kunit_file *file = hmm_kunit_file(test, npages);
@@ -619,6 +642,7 @@ static struct kunit_case hmm_lock_cases[] = {
 	KUNIT_CASE(cold_cow),
 #endif
 	KUNIT_CASE_PARAM(no_vma, call_gen_params),
+	KUNIT_CASE_PARAM(released, call_gen_params),
 	KUNIT_CASE_PARAM(snapshot_mmap_lock, memory_gen_params),
 	KUNIT_CASE_PARAM(oom_reaped, call_gen_params),
 	KUNIT_CASE_PARAM(killed, call_gen_params),
