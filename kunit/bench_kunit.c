@@ -193,6 +193,25 @@ static void cold_thp(struct kunit *test)
 	      hmm_kunit_thp(test, NPAGES), NPAGES);
 }
 
+#ifdef CONFIG_DEVICE_PRIVATE
+static void back_from_device(struct kunit *test)
+{
+	unsigned long addr = hmm_kunit_anon(test, NPAGES);
+
+	KUNIT_ASSERT_EQ(test, 0, hmm_kunit_fault(hmm_kunit_mirror(test, addr, NPAGES,
+								  REQ_WRITE)));
+	hmm_kunit_round_trip(test, addr, NPAGES, 0);
+	report(test, "order-0, back from a device", hmm_kunit_fault,
+	       hmm_kunit_mirror(test, addr, NPAGES, REQ_WRITE));
+	addr = hmm_kunit_thp(test, NPAGES);
+	KUNIT_ASSERT_EQ(test, 0, hmm_kunit_fault(hmm_kunit_mirror(test, addr, NPAGES,
+								  REQ_WRITE)));
+	hmm_kunit_round_trip(test, addr, NPAGES, PMD_SHIFT - PAGE_SHIFT);
+	report(test, "2M THP, back from a device", hmm_kunit_fault,
+	       hmm_kunit_mirror(test, addr, NPAGES, REQ_WRITE));
+}
+#endif
+
 /* Half of it for the peers: there are 64 pages. */
 static void cold_hugetlb(struct kunit *test)
 {
@@ -773,6 +792,9 @@ static struct kunit_case hmm_bench_cases[] = {
 	KUNIT_CASE(cold_order0_read),
 	KUNIT_CASE(cold_16),
 	KUNIT_CASE(cold_thp),
+#ifdef CONFIG_DEVICE_PRIVATE
+	KUNIT_CASE(back_from_device),
+#endif
 	KUNIT_CASE(cold_hugetlb),
 	KUNIT_CASE(cold_gigantic),
 	KUNIT_CASE(cold_gigantic_peers),

@@ -432,6 +432,53 @@ static void mthp(struct kunit *test)
 				     matches(&param->there, i) ? TAG + i : 0);
 }
 
+#ifdef CONFIG_DEVICE_PRIVATE
+/*
+ * Pages that a device has written to are writable and dirty when they come back, even
+ * those that were clean before.
+ */
+static const struct back {
+	const char *name;
+	unsigned int order;
+	bool clean;
+} back_params[] = {
+	{ "order0", 0, false },
+	{ "order0_clean", 0, true },
+	{ "thp", PMD_SHIFT - PAGE_SHIFT, false },
+	{ "thp_clean", PMD_SHIFT - PAGE_SHIFT, true },
+};
+
+KUNIT_ARRAY_PARAM_DESC(back, back_params, name);
+
+static void back_from_device(struct kunit *test)
+{
+	const struct back *param = test->param_value;
+	const unsigned long npages = 2 * TABLE;
+	unsigned long addr = param->order ? hmm_kunit_thp(test, npages) :
+					    hmm_kunit_anon(test, npages);
+	struct hmm_kunit_mirror *mirror;
+
+	for (unsigned long i = 0; i < npages; i++)
+		hmm_kunit_write(test, addr + i * PAGE_SIZE, TAG + i);
+	if (param->clean)
+		hmm_kunit_madvise(test, addr, npages, MADV_FREE);
+	hmm_kunit_round_trip(test, addr, npages, param->order);
+	for (unsigned long i = 0; i < npages; i++) {
+		struct hmm_kunit_leaf leaf;
+
+		KUNIT_ASSERT_TRUE(test, hmm_kunit_leaf(addr + i * PAGE_SIZE, &leaf));
+		KUNIT_ASSERT_EQ(test, param->order, leaf.order);
+		if (!folio_test_dirty(pfn_folio(leaf.pfn))) {
+			KUNIT_FAIL(test, "page %lu is clean", i);
+			break;
+		}
+	}
+	mirror = expect_faults(test, addr, npages, REQ_WRITE, 0, 1);
+	for (unsigned long i = 0; i < npages; i++)
+		hmm_kunit_expect_tag(test, mirror, i, 0);
+}
+#endif
+
 static void hugetlb_cold(struct kunit *test)
 {
 	unsigned long addr = hmm_kunit_hugetlb(test, 4 * TABLE, PMD_SHIFT - PAGE_SHIFT);
@@ -1081,6 +1128,9 @@ static struct kunit_case hmm_fault_cases[] = {
 	KUNIT_CASE(thp_zero),
 	KUNIT_CASE(thp_forked),
 	KUNIT_CASE_PARAM(mthp, mthp_gen_params),
+#ifdef CONFIG_DEVICE_PRIVATE
+	KUNIT_CASE_PARAM(back_from_device, back_gen_params),
+#endif
 	KUNIT_CASE(hugetlb_cold),
 	KUNIT_CASE_PARAM(file_by_page, file_by_page_gen_params),
 	KUNIT_CASE(file_fault_around),

@@ -7,6 +7,7 @@
 #include <linux/delay.h>
 #include <linux/highmem.h>
 #include <linux/hugetlb.h>
+#include <linux/migrate.h>
 #include <linux/mman.h>
 #include <linux/module.h>
 #include <linux/pagemap.h>
@@ -666,6 +667,70 @@ struct hmm_kunit_pgmap *hmm_kunit_pgmap_pmem(struct kunit *test, enum memory_typ
 	hmm_kunit_pgmap_init(test, pgmap, type, start, start + size, 0);
 	return pgmap;
 }
+
+#ifdef CONFIG_DEVICE_PRIVATE
+/* Migrate pages of which @pgmap has the memory to system memory, or the other way. */
+static void hmm_kunit_migrate(struct kunit *test, struct hmm_kunit_pgmap *pgmap,
+			      unsigned long addr, unsigned long npages,
+			      unsigned int order, enum migrate_vma_direction select)
+{
+	unsigned long *src = kunit_kcalloc(test, 2 * npages, sizeof(*src), GFP_KERNEL);
+	struct migrate_vma migrate = {
+		.start = addr,
+		.end = addr + npages * PAGE_SIZE,
+		.src = src,
+		.dst = src + npages,
+		.pgmap_owner = pgmap,
+		.flags = select | (order ? MIGRATE_VMA_SELECT_COMPOUND : 0),
+	};
+	unsigned long first = ALIGN(PHYS_PFN(pgmap->pgmap.range.start), 1UL << order);
+	unsigned long i, nr_migrated = 0;
+
+	KUNIT_ASSERT_NOT_NULL(test, src);
+	mmap_read_lock(current->mm);
+	migrate.vma = vma_lookup(current->mm, addr);
+	if (migrate_vma_setup(&migrate))
+		migrate.cpages = 0;
+	for (i = 0; migrate.cpages && i < npages; i += 1UL << order) {
+		struct page *page;
+
+		if (!(src[i] & MIGRATE_PFN_MIGRATE))
+			continue;
+		if (select == MIGRATE_VMA_SELECT_SYSTEM) {
+			page = pfn_to_page(first + i);
+			zone_device_page_init(page, &pgmap->pgmap, order);
+		} else {
+			page = alloc_pages(GFP_HIGHUSER_MOVABLE | __GFP_ZERO | __GFP_COMP,
+					   order);
+			if (!page)
+				continue;
+			lock_page(page);
+		}
+		migrate.dst[i] = migrate_pfn(page_to_pfn(page)) |
+				 (order ? MIGRATE_PFN_COMPOUND : 0);
+	}
+	if (migrate.cpages) {
+		migrate_vma_pages(&migrate);
+		for (i = 0; i < npages; i += 1UL << order)
+			nr_migrated += !!(src[i] & MIGRATE_PFN_MIGRATE);
+		migrate_vma_finalize(&migrate);
+	}
+	mmap_read_unlock(current->mm);
+	KUNIT_ASSERT_EQ(test, npages >> order, nr_migrated);
+}
+
+void hmm_kunit_round_trip(struct kunit *test, unsigned long addr, unsigned long npages,
+			  unsigned int order)
+{
+	struct hmm_kunit_pgmap *pgmap = hmm_kunit_pgmap(test, MEMORY_DEVICE_PRIVATE,
+							(npages << PAGE_SHIFT) +
+							(PAGE_SIZE << order), 0);
+
+	hmm_kunit_migrate(test, pgmap, addr, npages, order, MIGRATE_VMA_SELECT_SYSTEM);
+	hmm_kunit_migrate(test, pgmap, addr, npages, order,
+			  MIGRATE_VMA_SELECT_DEVICE_PRIVATE);
+}
+#endif
 
 #endif /* CONFIG_ZONE_DEVICE */
 

@@ -232,6 +232,11 @@ struct hmm_kunit_pgmap *hmm_kunit_pgmap(struct kunit *test, enum memory_type typ
  */
 struct hmm_kunit_pgmap *hmm_kunit_pgmap_pmem(struct kunit *test, enum memory_type type,
 					     unsigned long size);
+#ifdef CONFIG_DEVICE_PRIVATE
+/* Migrate folios of @order to a device, which clears them, and back. */
+void hmm_kunit_round_trip(struct kunit *test, unsigned long addr, unsigned long npages,
+			  unsigned int order);
+#endif
 #endif
 
 #ifdef CONFIG_HMM_DAX_KUNIT_TEST

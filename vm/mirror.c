@@ -163,6 +163,19 @@ TEST_F(memory, free_write)
 	EXPECT_TRUE(filled(self->map, 0, SIZE, 2));
 }
 
+/* The same while the pages are in the memory of the device, which nobody else can see. */
+TEST_F(memory, free_migrate_write)
+{
+	ASSERT_EQ(madvise(self->map, SIZE, MADV_FREE), 0);
+	ASSERT_EQ(command(self->device, HMM_DMIRROR_MIGRATE_TO_DEV, self->map, self->copy, SIZE), 0);
+	fill(self->copy, 0, SIZE, 2);
+	ASSERT_EQ(command(self->device, HMM_DMIRROR_WRITE, self->map, self->copy, SIZE), 0);
+	/* The CPU reads it: it comes back. */
+	ASSERT_TRUE(filled(self->map, 0, SIZE, 2));
+	ASSERT_TRUE(reclaim(self->pagemap, self->map));
+	EXPECT_TRUE(filled(self->map, 0, SIZE, 2));
+}
+
 /* Guard pages are an error for the device, while they are there. */
 TEST_F(memory, guard)
 {
