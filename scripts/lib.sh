@@ -463,3 +463,23 @@ hook() {
 $4" "$tmp/old" >"$tmp/new"
 	add_blob "$tmp/new" "$1"
 }
+
+# mutate NUMBER FILE MUTANTS: make in FILE, which is mm/hmm.c, the change of that mutant
+# of MUTANTS, which is configs/mutants.
+mutate() {
+	perl -e '
+		local $/;
+		my ($number, $file, $mutants) = @ARGV;
+		open my $in, "<", $mutants or die;
+		(my $text = <$in>) =~ s/^#.*\n//mg;
+		my @lines = split /\n/, (grep { /\S/ } split /\n\n+/, $text)[$number - 1];
+		my ($old, $new) = map { my $sign = $_;
+			join "", map { substr($_, 1) . "\n" } grep { /^\Q$sign\E/ } @lines } "-", "+";
+		open $in, "<", $file or die;
+		my $code = <$in>;
+		my $times = () = $code =~ /\Q$old\E/g;
+		die "what is to be changed is there $times times\n" if $times != 1;
+		$code =~ s/\Q$old\E/$new/;
+		open my $out, ">", $file or die;
+		print $out $code;' "$@"
+}
