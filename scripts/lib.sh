@@ -256,7 +256,8 @@ snapshot() {
 # The tree of build/linux as it is, with what is not committed yet, and new files: by force,
 # as the .gitignore of Debian's package has all of them ignored. The caller has called scratch.
 worktree() {
-	cp "$build/linux/.git/index" "$tmp/worktree"
+	# With its time, by which git knows what may have changed since in the same second
+	cp -p "$build/linux/.git/index" "$tmp/worktree"
 	set -- env GIT_INDEX_FILE="$tmp/worktree" git -C "$build/linux"
 	"$@" add -u && "$@" add -f -- '*.[chS]' '*.rst' '*Kconfig' '*Makefile' && "$@" write-tree
 }
