@@ -167,7 +167,8 @@ TEST_F(memory, free_write)
 TEST_F(memory, free_migrate_write)
 {
 	ASSERT_EQ(madvise(self->map, SIZE, MADV_FREE), 0);
-	ASSERT_EQ(command(self->device, HMM_DMIRROR_MIGRATE_TO_DEV, self->map, self->copy, SIZE), 0);
+	ASSERT_EQ(command(self->device, HMM_DMIRROR_MIGRATE_TO_DEV, self->map, self->copy, SIZE),
+		  0);
 	fill(self->copy, 0, SIZE, 2);
 	ASSERT_EQ(command(self->device, HMM_DMIRROR_WRITE, self->map, self->copy, SIZE), 0);
 	/* The CPU reads it: it comes back. */
