@@ -242,6 +242,40 @@ static void cow(struct kunit *test)
 		}
 }
 
+/* The fault of a page takes all others away, as if there were memory for no more. */
+static void take_others(void *data)
+{
+	struct hmm_kunit_file *hf = data;
+
+	unmap_mapping_pages(hf->file->f_mapping, 0, 0, true);
+}
+
+/* A call under the mmap lock ends, and the next goes on. */
+static void in_turns(struct kunit *test)
+{
+	struct hmm_kunit_file *hf = hmm_kunit_file(test, 2);
+	unsigned long addr;
+	struct subject *s;
+
+	hmm_kunit_file_fill(test, hf, 0, 1);
+	addr = hmm_kunit_file_map(test, hf, MAP_SHARED);
+	s = subject(test, hmm_kunit_device_of(test, addr, 2), addr, 2);
+	hf->at = ULONG_MAX;
+	hf->times = 100;
+	hf->call = take_others;
+	hf->data = hf;
+
+	mmap_read_lock(current->mm);
+	KUNIT_EXPECT_EQ(test, -EBUSY, hmm_range_fault(&s->range));
+	mmap_read_unlock(current->mm);
+	KUNIT_EXPECT_GT(test, hf->times, 90);
+	hf->times = 0;
+	KUNIT_EXPECT_EQ(test, 0, hmm_kunit_fault_locked(&s->range, 0));
+	KUNIT_EXPECT_TRUE(test, valid(s));
+	for (int i = 0; i < 2; i++)
+		KUNIT_EXPECT_TRUE(test, is_true(s, i));
+}
+
 /* Anonymous memory that is there, and a range of it. */
 static struct subject *keeper(struct kunit *test)
 {
@@ -1113,6 +1147,7 @@ static void storm(struct kunit *test)
 static struct kunit_case hmm_invalidate_cases[] = {
 	KUNIT_CASE_PARAM(in_call, in_call_gen_params),
 	KUNIT_CASE(cow),
+	KUNIT_CASE(in_turns),
 	KUNIT_CASE_PARAM(kept, fault_gen_params),
 	KUNIT_CASE_PARAM(dropped, drop_gen_params),
 	KUNIT_CASE_PARAM(stale, stale_gen_params),

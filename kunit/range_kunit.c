@@ -95,6 +95,13 @@ static void refused(struct kunit *test)
 		{ start, end, 0 },
 		{ end - PAGE_SIZE, end, 0 },
 	};
+	/* Not registered, it may not either */
+	struct hmm_range beyond = {
+		.notifier = &mirror->notifier,
+		.start = start,
+		.end = end + PAGE_SIZE,
+		.default_flags = REQ_READ,
+	};
 
 	for (int i = 0; i < ARRAY_SIZE(ranges); i++) {
 		struct hmm_range range = {
@@ -110,6 +117,7 @@ static void refused(struct kunit *test)
 			hmm_range_unregister(&range);
 	}
 
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_range_fault_unlocked(&beyond, 0));
 	KUNIT_EXPECT_EQ(test, -EBUSY, hmm_range_register(&s->range, mirror));
 	hmm_range_unregister(&s->range);
 	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_range_wait(&s->range, 0));
@@ -129,6 +137,7 @@ static void event_is_seen(struct kunit *test)
 {
 	struct subject *s = subject(test);
 	struct hmm_range *range = &s->range;
+	unsigned long begun;
 
 	hmm_kunit_needs_events(test);
 	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(range, 0));
@@ -144,6 +153,11 @@ static void event_is_seen(struct kunit *test)
 
 	/* A wait makes nothing valid (R1). */
 	KUNIT_EXPECT_EQ(test, 0, hmm_range_wait(range, 0));
+	KUNIT_EXPECT_FALSE(test, valid(s));
+	/* With nothing to wait for, it lets others run. */
+	begun = jiffies;
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_wait(range, 0));
+	KUNIT_EXPECT_TRUE(test, time_after(jiffies, begun));
 	KUNIT_EXPECT_FALSE(test, valid(s));
 	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked(range, 0));
 	KUNIT_EXPECT_TRUE(test, valid(s));
