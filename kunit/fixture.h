@@ -130,10 +130,7 @@ static inline unsigned long hmm_kunit_leaf_entry(const struct hmm_kunit_leaf *le
 void hmm_kunit_expect_mapped(struct kunit *test,
 			     const struct hmm_kunit_mirror *mirror);
 
-/*
- * How often this thread has taken the mmap lock of its mm since _begin(). The case is
- * skipped where the lock has no tracepoints.
- */
+/* How often this thread has taken the mmap lock of its mm since _begin(), by tracepoints. */
 struct hmm_kunit_locks *hmm_kunit_mmap_locks_begin(struct kunit *test);
 unsigned int hmm_kunit_mmap_locks_end(struct kunit *test, struct hmm_kunit_locks *locks);
 

@@ -303,6 +303,7 @@ static void no_vma(struct kunit *test)
 	}
 }
 
+#ifdef CONFIG_TRACEPOINTS
 /* The mmap lock is released where the range crosses 64M, even if nobody waits for it. */
 static void released(struct kunit *test)
 {
@@ -325,6 +326,7 @@ static void released(struct kunit *test)
 		for (int i = 0; i < NPAGES; i++)
 			KUNIT_EXPECT_EQ(test, mirror->range.hmm_pfns[i], HMM_PFN_ERROR);
 }
+#endif
 
 static unsigned long map_file(struct kunit *test, unsigned long npages)
 {
@@ -642,7 +644,9 @@ static struct kunit_case hmm_lock_cases[] = {
 	KUNIT_CASE(cold_cow),
 #endif
 	KUNIT_CASE_PARAM(no_vma, call_gen_params),
+#ifdef CONFIG_TRACEPOINTS
 	KUNIT_CASE_PARAM(released, call_gen_params),
+#endif
 	KUNIT_CASE_PARAM(snapshot_mmap_lock, memory_gen_params),
 	KUNIT_CASE_PARAM(oom_reaped, call_gen_params),
 	KUNIT_CASE_PARAM(killed, call_gen_params),
