@@ -194,21 +194,20 @@ static void cold_thp(struct kunit *test)
 }
 
 #ifdef CONFIG_DEVICE_PRIVATE
+static void back(struct kunit *test, const char *what, unsigned long addr, unsigned int order)
+{
+	struct hmm_kunit_mirror *mirror = hmm_kunit_mirror(test, addr, NPAGES, REQ_WRITE);
+
+	KUNIT_ASSERT_EQ(test, 0, hmm_kunit_fault(mirror));
+	hmm_kunit_round_trip(test, addr, NPAGES, order);
+	report(test, what, hmm_kunit_fault, mirror);
+}
+
 static void back_from_device(struct kunit *test)
 {
-	unsigned long addr = hmm_kunit_anon(test, NPAGES);
-
-	KUNIT_ASSERT_EQ(test, 0, hmm_kunit_fault(hmm_kunit_mirror(test, addr, NPAGES,
-								  REQ_WRITE)));
-	hmm_kunit_round_trip(test, addr, NPAGES, 0);
-	report(test, "order-0, back from a device", hmm_kunit_fault,
-	       hmm_kunit_mirror(test, addr, NPAGES, REQ_WRITE));
-	addr = hmm_kunit_thp(test, NPAGES);
-	KUNIT_ASSERT_EQ(test, 0, hmm_kunit_fault(hmm_kunit_mirror(test, addr, NPAGES,
-								  REQ_WRITE)));
-	hmm_kunit_round_trip(test, addr, NPAGES, PMD_SHIFT - PAGE_SHIFT);
-	report(test, "2M THP, back from a device", hmm_kunit_fault,
-	       hmm_kunit_mirror(test, addr, NPAGES, REQ_WRITE));
+	back(test, "order-0, back from a device", hmm_kunit_anon(test, NPAGES), 0);
+	back(test, "2M THP, back from a device", hmm_kunit_thp(test, NPAGES),
+	     PMD_SHIFT - PAGE_SHIFT);
 }
 #endif
 
